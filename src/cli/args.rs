@@ -1,0 +1,114 @@
+//! What the command line accepts: liboci-cli's commands, and the differences to runc.
+
+use std::sync::LazyLock;
+
+use clap::{Parser, Subcommand};
+
+/// Runs WebAssembly and Linux containers as the OCI runtime specification describes.
+#[derive(Parser, Debug)]
+#[command(name = "runwasm", version = VERSION.as_str())]
+pub struct Arguments {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: liboci_cli::GlobalOpts,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Engines show this beside the name; `spec:` is a line that runc has too.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\nspec: {}\nwasmtime: {}",
+        env!("CARGO_PKG_VERSION"),
+        oci_spec::runtime::VERSION,
+        crate::wasm::engine::WASMTIME_VERSION
+    )
+});
+
+/// The commands of runc.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Create a container
+    Create(liboci_cli::Create),
+    /// Start a created container
+    Start(liboci_cli::Start),
+    /// Show the state of a container
+    State(liboci_cli::State),
+    /// Send a signal to a container
+    Kill(Kill),
+    /// Delete a container
+    Delete(liboci_cli::Delete),
+    /// Create, start and wait for a container
+    Run(liboci_cli::Run),
+    /// Run a process in a running container
+    Exec(liboci_cli::Exec),
+    /// List containers
+    List(liboci_cli::List),
+    /// Show the processes of a container
+    Ps(liboci_cli::Ps),
+    /// Freeze a container
+    Pause(liboci_cli::Pause),
+    /// Thaw a container
+    Resume(liboci_cli::Resume),
+    /// Change the resource limits of a container
+    Update(liboci_cli::Update),
+    /// Show the resource use of a container
+    Events(liboci_cli::Events),
+    /// Show what this runtime supports, as JSON
+    Features(liboci_cli::Features),
+    /// Write a default config.json
+    Spec(liboci_cli::Spec),
+    /// Not supported
+    Checkpoint(Unsupported),
+    /// Not supported
+    Restore(Unsupported),
+    /// Internal: compile the module on standard input.
+    #[command(name = crate::wasm::compile::COMMAND, hide = true)]
+    CompileModule,
+}
+
+/// As liboci-cli's, which lacks runc's default signal.
+#[derive(clap::Args, Debug)]
+pub struct Kill {
+    /// Container identifier
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new(), required = true)]
+    pub container_id: String,
+    /// Signal to send to the container (e.g. KILL, TERM, 9)
+    #[arg(default_value = "TERM")]
+    pub signal: String,
+    /// Send the signal to all processes inside the container
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// Any arguments, so that the answer is "not supported" and not a complaint about a flag.
+#[derive(clap::Args, Debug)]
+pub struct Unsupported {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_come_before_the_command_as_engines_write_them() {
+        let line = "runwasm --root /r --log /l --log-format json --systemd-cgroup kill --all c 9";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        assert!(arguments.global.systemd_cgroup);
+        assert!(matches!(arguments.command, Command::Kill(kill) if kill.all && kill.signal == "9"));
+    }
+
+    #[test]
+    fn checkpoint_takes_any_flags() {
+        let line = ["runwasm", "checkpoint", "--image-path", "/x", "c"];
+        assert!(Arguments::try_parse_from(line).is_ok());
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line of runc, one file a command.
+
+mod args;
+mod create;
+mod events;
+mod exec;
+mod features;
+mod list;
+mod logger;
+mod ps;
+mod spec;
+mod state;
+mod update;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::unistd::geteuid;
+
+use crate::container::state::Container;
+use crate::container::{delete, kill, pause, start};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::{descriptors, seal};
+use args::{Arguments, Command};
+
+/// Runs the command that `args` name, program name included, and returns its exit code. Errors go
+/// to standard error and to `--log`, in one sentence.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are errors to clap, with exit code 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    if let Err(error) = logger::init(&arguments.global) {
+        eprintln!("runwasm: {error}");
+        return ExitCode::FAILURE;
+    }
+    match execute(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            logger::fatal(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<u8> {
+    let global = &arguments.global;
+    let root = root(global.root.as_deref())?;
+    let done = |()| 0;
+    match arguments.command {
+        Command::CompileModule => crate::wasm::compile::child().map(done),
+        Command::Create(options) => {
+            protect(&root)?;
+            create::create(&root, global, &options).map(done)
+        }
+        Command::Run(options) => {
+            protect(&root)?;
+            create::run(&root, global, &options)
+        }
+        Command::Exec(options) => {
+            protect(&root)?;
+            exec::exec(&root, &options)
+        }
+        Command::Start(options) => start::start(&mut load(&root, &options.container_id)?).map(done),
+        Command::State(options) => state::state(&load(&root, &options.container_id)?).map(done),
+        Command::Kill(options) => {
+            let container = load(&root, &options.container_id)?;
+            let signal = kill::parse_signal(&options.signal)?;
+            kill::kill(&container, signal, options.all).map(done)
+        }
+        Command::Delete(options) => {
+            delete::delete(&root, &options.container_id, options.force).map(done)
+        }
+        Command::Pause(options) => pause::pause(&mut load(&root, &options.container_id)?).map(done),
+        Command::Resume(options) => {
+            pause::resume(&mut load(&root, &options.container_id)?).map(done)
+        }
+        Command::List(options) => list::list(&root, &options).map(done),
+        Command::Ps(options) => ps::ps(&load(&root, &options.container_id)?, &options).map(done),
+        Command::Update(options) => {
+            update::update(&load(&root, &options.container_id)?, &options).map(done)
+        }
+        Command::Events(options) => events::events(&root, &options).map(done),
+        Command::Features(_) => features::features().map(done),
+        Command::Spec(options) => spec::spec(&options).map(done),
+        Command::Checkpoint(_) => Err(unsupported("checkpoint")),
+        Command::Restore(_) => Err(unsupported("restore")),
+    }
+}
+
+fn unsupported(command: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{command} is not supported by runwasm"))
+}
+
+fn load(root: &Path, id: &str) -> Result<Container> {
+    Container::load(root, id)
+}
+
+/// The directory of all containers' state: `--root`, or `/run/runwasm`, or for other users
+/// `$XDG_RUNTIME_DIR/runwasm`.
+fn root(given: Option<&Path>) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None if geteuid().is_root() => PathBuf::from("/run/runwasm"),
+        None => std::env::var_os("XDG_RUNTIME_DIR")
+            .map(|dir| PathBuf::from(dir).join("runwasm"))
+            .ok_or_else(|| {
+            Error::invalid("XDG_RUNTIME_DIR is not set; name a directory with --root")
+        })?,
+    };
+    std::path::absolute(&path).os(|| format!("--root {}", path.display()))
+}
+
+/// Before anything of a container is touched: the binary that its process will show as
+/// /proc/PID/exe must not be writable, and nothing that our caller left open may reach it.
+fn protect(root: &Path) -> Result<()> {
+    std::fs::create_dir_all(root).os(|| format!("create {}", root.display()))?;
+    seal::ensure_sealed(root)?;
+    // Descriptors to be preserved are unmarked again by libcontainer.
+    descriptors::cloexec_from(3).os(|| "protect inherited descriptors")
+}

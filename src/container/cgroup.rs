@@ -1,0 +1,95 @@
+//! The container's cgroup.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, create_cgroup_manager};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use super::state::Record;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::pidfd::PidFd;
+
+/// How long killed processes may take to go away.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a container's cgroup goes when `linux.cgroupsPath` is not set.
+pub fn default_path(id: &str, systemd: bool) -> PathBuf {
+    if systemd {
+        PathBuf::from(format!("system.slice:runwasm:{id}"))
+    } else {
+        PathBuf::from(format!("/runwasm-{id}"))
+    }
+}
+
+/// libcontainer's description of the cgroup.
+pub fn config(path: &Path, systemd_cgroup: bool, id: &str) -> CgroupConfig {
+    CgroupConfig { cgroup_path: path.to_owned(), systemd_cgroup, container_name: id.to_owned() }
+}
+
+/// The manager of the container's cgroup: v1, v2 or systemd, as the host has it.
+///
+/// # Errors
+/// When the host has no usable cgroup hierarchy.
+pub fn manager(record: &Record, id: &str) -> Result<AnyCgroupManager> {
+    create_cgroup_manager(config(&record.cgroup_path, record.systemd_cgroup, id))
+        .context(ErrorKind::Os, || format!("cgroup {}", record.cgroup_path.display()))
+}
+
+/// The processes in the cgroup and below it; none if it does not exist.
+pub fn pids(manager: &AnyCgroupManager) -> Vec<i32> {
+    manager.get_all_pids().unwrap_or_default().into_iter().map(|pid| pid.as_raw()).collect()
+}
+
+/// Sends `signal` to every process in the cgroup.
+///
+/// # Errors
+/// When a process may not be signalled.
+pub fn signal_all(manager: &AnyCgroupManager, signal: i32) -> Result<()> {
+    for pid in pids(manager) {
+        // A process that cannot be opened has just ended.
+        let Ok(process) = PidFd::open(pid) else {
+            continue;
+        };
+        match process.send(signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno).os(|| format!("signal process {pid}")),
+        }
+    }
+    Ok(())
+}
+
+/// Kills every process in the cgroup, also those that are forked meanwhile, and waits until all
+/// are gone.
+///
+/// # Errors
+/// When some are still there after ten seconds.
+pub fn kill_all(manager: &AnyCgroupManager) -> Result<()> {
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        let left = pids(manager);
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::os(format!("processes {left:?} do not die")));
+        }
+        // A frozen process dies only once it is thawed (cgroup v1).
+        let _ = manager.freeze(libcgroups::common::FreezerState::Thawed);
+        for pid in left {
+            if let Ok(process) = PidFd::open(pid) {
+                let _ = process.send(Signal::SIGKILL as i32);
+                let _ = process.wait_end(Some(Duration::from_millis(100)));
+            }
+        }
+    }
+}
+
+/// Removes the cgroup. One that is gone, or was never made, is fine.
+///
+/// # Errors
+/// When a process is still in it.
+pub fn remove(manager: &AnyCgroupManager) -> Result<()> {
+    manager.remove().context(ErrorKind::Os, || "remove the container's cgroup")
+}

@@ -1,0 +1,218 @@
+//! Running another process in a running container: in its namespaces, in its cgroup, under its
+//! seccomp filter.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::notify_socket::{NotifyListener, NotifySocket};
+use libcontainer::process::args::{ContainerArgs, ContainerType};
+use libcontainer::process::container_main_process::container_main_process;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::Executor;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
+
+use super::cgroup;
+use super::create::{Console, connect_console, not_dumpable, spec_of, write_pid_file};
+use super::executor::{LinuxExecutor, WasmExecutor};
+use super::state::{Container, Status};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::oci::bundle::check_process;
+use crate::oci::guest::Guest;
+use crate::oci::rootfs::Rootfs;
+use crate::oci::workload::{Workload, decide_exec};
+use crate::sys::title::ArgumentArea;
+use crate::wasm::module::prepare;
+
+/// What `exec` takes.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// What to run.
+    pub process: Process,
+    /// Where to write its pid.
+    pub pid_file: Option<&'a Path>,
+    /// Where its terminal goes.
+    pub console: Console,
+    /// How many descriptors from 3 on it inherits.
+    pub preserve_fds: i32,
+    /// Whether a paused container will do.
+    pub ignore_paused: bool,
+    /// A cgroup below the container's to run in.
+    pub sub_cgroup: Option<&'a str>,
+}
+
+/// Starts a process in `container` and returns its pid, a child of this process.
+///
+/// # Errors
+/// [`ErrorKind::FailedPrecondition`] when the container does not run, [`ErrorKind::NotFound`] when
+/// there is no such program, in the words engines match on.
+pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
+    let init = require_running(container, options.ignore_paused)?;
+    check_process(&options.process)?;
+    let mut spec = spec_of(container)?;
+    let executor = choose_executor(container, &spec, init, &options.process)?;
+    let namespaces = open_namespaces(&spec, init)?;
+    adapt(&mut spec, options.process.clone(), &namespaces)?;
+    let dir = &container.inner.root;
+    let socket = dir.join(format!("exec-{}.sock", std::process::id()));
+    let started = spawn(container, spec, executor, &socket, &options);
+    // Each exec has its own start socket; it has served its purpose.
+    let _ = fs::remove_file(&socket);
+    let pid = started?;
+    if let Some(path) = options.pid_file {
+        write_pid_file(path, pid)?;
+    }
+    Ok(pid)
+}
+
+fn require_running(container: &Container, ignore_paused: bool) -> Result<i32> {
+    match (container.status(), container.init()) {
+        (Status::Running, Some(pid)) => Ok(pid),
+        (Status::Paused, Some(pid)) if ignore_paused => Ok(pid),
+        (Status::Paused, _) => Err(Error::precondition("cannot exec in a paused container")),
+        (Status::Created | Status::Creating, _) => Err(Error::precondition(
+            "cannot exec in a container that is not started: container not running",
+        )),
+        _ => Err(Error::precondition("cannot exec in a stopped container")),
+    }
+}
+
+/// A wasm file in a wasm container runs as wasm. In a Linux container it does not: the guest
+/// would find that container's /proc.
+fn choose_executor(
+    container: &Container,
+    spec: &Spec,
+    init: i32,
+    process: &Process,
+) -> Result<Box<dyn Executor>> {
+    if container.record.workload != "wasm" {
+        return Ok(Box::new(LinuxExecutor::default()));
+    }
+    let rootfs = Rootfs::open(&PathBuf::from(format!("/proc/{init}/root")), &[])?;
+    let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
+        return Ok(Box::new(LinuxExecutor::default()));
+    };
+    Ok(Box::new(WasmExecutor {
+        prepared: prepare(&file)?,
+        guest: Guest::new(spec, process),
+        arguments: ArgumentArea::locate(),
+    }))
+}
+
+/// The namespaces to join, held open: once in the container's user namespace, /proc of the init
+/// process may be out of reach.
+fn open_namespaces(spec: &Spec, init: i32) -> Result<Vec<(LinuxNamespaceType, File)>> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces
+        .into_iter()
+        .flatten()
+        .map(|namespace| {
+            let name = match namespace.typ() {
+                LinuxNamespaceType::Mount => "mnt",
+                LinuxNamespaceType::Network => "net",
+                LinuxNamespaceType::Cgroup => "cgroup",
+                LinuxNamespaceType::Uts => "uts",
+                LinuxNamespaceType::Ipc => "ipc",
+                LinuxNamespaceType::User => "user",
+                LinuxNamespaceType::Pid => "pid",
+                LinuxNamespaceType::Time => "time",
+            };
+            let path = format!("/proc/{init}/ns/{name}");
+            let file = File::open(&path).os(|| format!("open {path}"))?;
+            Ok((namespace.typ(), file))
+        })
+        .collect()
+}
+
+/// Turns the container's spec into that of a process joining it: no mounts, hooks or limits of
+/// its own, and the same seccomp filter.
+fn adapt(
+    spec: &mut Spec,
+    process: Process,
+    namespaces: &[(LinuxNamespaceType, File)],
+) -> Result<()> {
+    let joined: Vec<LinuxNamespace> = namespaces
+        .iter()
+        .map(|(typ, file)| {
+            LinuxNamespaceBuilder::default()
+                .typ(*typ)
+                .path(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                .build()
+                .context(ErrorKind::Os, || "describe a namespace")
+        })
+        .collect::<Result<_>>()?;
+    spec.set_process(Some(process)).set_hooks(None).set_mounts(None);
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_namespaces(Some(joined));
+        linux.set_resources(None);
+        linux.set_uid_mappings(None);
+        linux.set_gid_mappings(None);
+        linux.set_net_devices(None);
+        linux.set_time_offsets(None);
+    }
+    Ok(())
+}
+
+fn spawn(
+    container: &Container,
+    spec: Spec,
+    executor: Box<dyn Executor>,
+    socket: &Path,
+    options: &Options<'_>,
+) -> Result<i32> {
+    let dir = &container.inner.root;
+    let console: Option<OwnedFd> = match &options.console {
+        Console::None => None,
+        Console::Socket(socket) => Some(socket.try_clone().os(|| "share the console socket")?),
+        Console::Path(path) => Some(connect_console(dir, path)?),
+    };
+    let record = &container.record;
+    let cgroup_path = match options.sub_cgroup {
+        Some(sub) => join_cgroup(&record.cgroup_path, sub)?,
+        None => record.cgroup_path.clone(),
+    };
+    let (result, result_writer) = pipe2(OFlag::O_CLOEXEC).os(|| "create a pipe")?;
+    not_dumpable()?;
+    let args = ContainerArgs {
+        container_type: ContainerType::TenantContainer {
+            exec_notify_fd: result_writer.as_raw_fd(),
+        },
+        syscall: SyscallType::default(),
+        rootfs: record.rootfs.clone(),
+        console_socket: console.as_ref().map(AsRawFd::as_raw_fd),
+        notify_listener: NotifyListener::new(socket).os(|| "bind the start socket")?,
+        preserve_fds: options.preserve_fds,
+        container: Some(container.inner.clone()),
+        // The user namespace, if any, is joined like the others, and its mappings exist.
+        user_ns_config: None,
+        cgroup_config: cgroup::config(&cgroup_path, record.systemd_cgroup, container.id()),
+        detached: true,
+        executor,
+        no_pivot: false,
+        stdin: None,
+        stdout: None,
+        stderr: None,
+        as_sibling: false,
+        pid_file: None,
+        spec: Rc::new(spec),
+    };
+    let pid = container_main_process(&args).os(|| "exec in the container")?;
+    NotifySocket::new(socket).notify_container_start().os(|| "start the process")?;
+    drop(result_writer);
+    // Closed by a successful execve; otherwise it carries the reason.
+    let mut failure = String::new();
+    File::from(result).read_to_string(&mut failure).os(|| "wait for the process to start")?;
+    if failure.is_empty() { Ok(pid.as_raw()) } else { Err(Error::invalid(failure)) }
+}
+
+fn join_cgroup(base: &Path, sub: &str) -> Result<PathBuf> {
+    let relative = sub.trim_start_matches('/');
+    if Path::new(relative).components().any(|part| part.as_os_str() == "..") {
+        return Err(Error::invalid(format!("--cgroup {sub:?} leaves the container's cgroup")));
+    }
+    Ok(base.join(relative))
+}

@@ -1,0 +1,19 @@
+//! One verb a file, on libcontainer.
+//!
+//! libcontainer's builders read `config.json` from disk and cannot be handed a changed spec, skip
+//! seccomp for exec'd processes, and let failing hooks block deletion; so this module drives its
+//! process layer ([`libcontainer::process`]) itself. It must be called from a process with a
+//! single thread, since libcontainer clones it.
+
+pub mod cgroup;
+pub mod console;
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod executor;
+pub mod foreground;
+pub mod kill;
+pub mod pause;
+pub mod start;
+pub mod state;
+pub mod update;

@@ -1,0 +1,250 @@
+//! A container's state directory, `<root>/<id>`: libcontainer's `state.json` and our
+//! `runwasm.json`.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::{Container as Inner, ContainerStatus, State};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+
+/// The longest container id, in bytes: a directory name.
+const MAX_ID: usize = 255;
+const RECORD: &str = "runwasm.json";
+
+/// What libcontainer's state does not hold. Written before anything is created, so that a
+/// `create` that is killed leaves enough to clean up after it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// `linux.cgroupsPath` as used.
+    pub cgroup_path: PathBuf,
+    /// Whether systemd manages the cgroup.
+    pub systemd_cgroup: bool,
+    /// The root file system on the host.
+    pub rootfs: PathBuf,
+    /// `wasm` or `linux`; empty until decided.
+    #[serde(default)]
+    pub workload: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// When the init process started, in clock ticks after boot (proc(5)): tells it from a later
+    /// process with the same pid.
+    #[serde(default)]
+    pub init_start_time: Option<u64>,
+}
+
+/// A container as its state directory describes it.
+#[derive(Debug)]
+pub struct Container {
+    /// libcontainer's state; its `status` is what was last written, see [`Container::status`].
+    pub inner: Inner,
+    /// Ours.
+    pub record: Record,
+}
+
+/// The status a container is in now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `create` has not finished.
+    Creating,
+    /// The process waits for `start`.
+    Created,
+    /// The process runs.
+    Running,
+    /// The process is frozen.
+    Paused,
+    /// The process has ended.
+    Stopped,
+}
+
+impl Status {
+    /// The word of the runtime spec, and runc's `paused`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Container {
+    /// Loads the container `id` below `root`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], in the words engines match on, when there is none;
+    /// [`ErrorKind::Os`] when its files cannot be read.
+    pub fn load(root: &Path, id: &str) -> Result<Self> {
+        let dir = directory(root, id)?;
+        if !dir.is_dir() {
+            return Err(does_not_exist(id));
+        }
+        let damaged = || {
+            format!(
+                "state of container {id:?} in {} is damaged; delete it with --force",
+                dir.display()
+            )
+        };
+        let state = State::load(&dir).context(ErrorKind::Os, damaged)?;
+        let record = Record::load(&dir).context(ErrorKind::Os, damaged)?;
+        Ok(Self { inner: Inner { state, root: dir }, record })
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.inner.state.id
+    }
+
+    /// The init process, if it is alive.
+    pub fn init(&self) -> Option<i32> {
+        let pid = self.inner.state.pid?;
+        let process = ProcessStat::read(pid)?;
+        let same = self.record.init_start_time.is_none_or(|time| time == process.start_time);
+        (same && !process.ended).then_some(pid)
+    }
+
+    /// The status now: what was written last, unless the init process has ended.
+    pub fn status(&self) -> Status {
+        match (self.inner.state.status, self.init()) {
+            (ContainerStatus::Creating, _) => Status::Creating,
+            (_, None) | (ContainerStatus::Stopped, _) => Status::Stopped,
+            (ContainerStatus::Created, _) => Status::Created,
+            (ContainerStatus::Running, _) => Status::Running,
+            (ContainerStatus::Paused, _) => Status::Paused,
+        }
+    }
+
+    /// Writes `status` down.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub fn save_status(&mut self, status: ContainerStatus) -> Result<()> {
+        self.inner.set_status(status);
+        self.inner.save().os(|| format!("save the state of container {:?}", self.id()))
+    }
+}
+
+/// The error for an id without container, in runc's words, which podman and containerd match.
+pub fn does_not_exist(id: &str) -> Error {
+    Error::not_found(format!("container {id:?} does not exist: container does not exist"))
+}
+
+/// The state directory of `id`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] when the id could name anything but one directory.
+pub fn directory(root: &Path, id: &str) -> Result<PathBuf> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    if id.is_empty() || id.len() > MAX_ID || id == "." || id == ".." || !id.bytes().all(allowed) {
+        let shown: String = id.chars().take(64).collect();
+        return Err(Error::invalid(format!(
+            "invalid container id {shown:?} of {} bytes: use 1 to {MAX_ID} letters, digits and _ + - .",
+            id.len()
+        )));
+    }
+    Ok(root.join(id))
+}
+
+/// Claims the state directory of `id` for a new container.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`], in the words engines match on, when it is taken.
+pub fn claim(root: &Path, id: &str) -> Result<PathBuf> {
+    let dir = directory(root, id)?;
+    let builder = |recursive| {
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(recursive);
+        builder
+    };
+    builder(true).create(root).os(|| format!("create {}", root.display()))?;
+    match builder(false).create(&dir) {
+        Ok(()) => Ok(dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            format!("container with given ID already exists: {id:?}"),
+        )),
+        Err(error) => Err(error).os(|| format!("create {}", dir.display())),
+    }
+}
+
+impl Record {
+    fn load(dir: &Path) -> io::Result<Self> {
+        let bytes = fs::read(dir.join(RECORD))?;
+        serde_json::from_slice(&bytes).map_err(io::Error::other)
+    }
+
+    /// Reads the record in `dir`, if there is a whole one: enough to clean up.
+    pub fn salvage(dir: &Path) -> Option<Self> {
+        Self::load(dir).ok()
+    }
+
+    /// Writes the record into `dir`, whole or not at all.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        let temporary = dir.join(format!("{RECORD}.tmp"));
+        let text = serde_json::to_vec(self).os(|| "encode the container's record")?;
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, dir.join(RECORD)))
+            .os(|| format!("write {}", dir.join(RECORD).display()))
+    }
+}
+
+/// What /proc says of a process.
+struct ProcessStat {
+    start_time: u64,
+    ended: bool,
+}
+
+impl ProcessStat {
+    fn read(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The command name may hold spaces; after it come the state and, as field 22, the start.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let ended = matches!(*fields.first()?, "Z" | "X" | "x");
+        Some(Self { start_time: fields.get(19)?.parse().ok()?, ended })
+    }
+}
+
+/// When the process `pid` started, in clock ticks after boot.
+pub fn start_time(pid: i32) -> Option<u64> {
+    ProcessStat::read(pid).map(|stat| stat.start_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_exactly_one_directory() {
+        let root = Path::new("/r");
+        assert_eq!(directory(root, "a_b+c-d.e").unwrap(), Path::new("/r/a_b+c-d.e"));
+        for id in ["", ".", "..", "a/b", "../x", "a b", "ä", "a\n", &"x".repeat(4096)] {
+            let error = directory(root, id).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{id:?}");
+            assert!(error.to_string().len() < 200, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_id_can_be_claimed_once() {
+        let root = tempfile::tempdir().unwrap();
+        claim(root.path(), "a").unwrap();
+        let error = claim(root.path(), "a").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(error.to_string().contains("container with given ID already exists"), "{error}");
+    }
+
+    #[test]
+    fn this_process_has_a_start_time_and_has_not_ended() {
+        let stat = ProcessStat::read(std::process::id() as i32).unwrap();
+        assert!(stat.start_time > 0 && !stat.ended);
+    }
+}

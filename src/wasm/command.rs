@@ -1,0 +1,129 @@
+//! Running a prepared program to its end, in the process that is the container.
+
+use std::path::PathBuf;
+
+use wasmtime::StoreLimits;
+use wasmtime::StoreLimitsBuilder;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+
+use super::module::{ComponentState, CoreState, Prepared, Program, store};
+use super::stdio::{Input, Output};
+use crate::error::{Context, Result};
+use crate::oci::guest::{Guest, preopens};
+use crate::sys::descriptors::close_abandoned;
+
+/// The exit code of a trap: 128 + SIGABRT, as the `wasmtime` command uses it.
+pub const TRAP: i32 = 134;
+
+/// Instantiates `prepared` with the view `guest` has, calls it, and returns its exit code: what
+/// it passed to `proc_exit`, 0 after a normal return, 1 when `wasi:cli/run` returns an error,
+/// [`TRAP`] after a trap, whose message and wasm backtrace go to standard error.
+///
+/// Must run inside the container, in a process without other threads; it opens the preopened
+/// directories and seeds the random source here, so nothing is shared with other containers.
+/// `prepared` must neither be run again nor dropped: its descriptors are closed.
+///
+/// # Errors
+/// When the guest's view cannot be set up: a directory or a standard stream cannot be opened.
+pub fn run(prepared: &Prepared, guest: &Guest) -> Result<i32> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .os(|| "start the event loop")?;
+    let mut wasi = context(guest)?;
+    let ended = runtime.block_on(async {
+        match &*prepared.program {
+            Program::Core { instance, calls } => {
+                let state = CoreState { wasi: wasi.build_p1(), limits: limits(guest) };
+                let mut store = store(instance.module().engine(), state, |s| &mut s.limits);
+                let instance = instance.instantiate_async(&mut store).await?;
+                close_abandoned(&prepared.descriptors);
+                for name in calls {
+                    let function = instance.get_func(&mut store, name);
+                    let function = function.ok_or_else(|| wasmtime::format_err!("no `{name}`"))?;
+                    let mut results: Vec<_> =
+                        function.ty(&store).results().map(|ty| default_value(&ty)).collect();
+                    function.call_async(&mut store, &[], &mut results).await?;
+                }
+                Ok(0)
+            }
+            Program::Command(command) => {
+                let table = ResourceTable::new();
+                let state = ComponentState { wasi: wasi.build(), table, limits: limits(guest) };
+                let mut store = store(command.engine(), state, |s| &mut s.limits);
+                let command = command.instantiate_async(&mut store).await?;
+                close_abandoned(&prepared.descriptors);
+                let result = command.wasi_cli_run().call_run(&mut store).await?;
+                Ok(i32::from(result.is_err()))
+            }
+        }
+    });
+    Ok(ended.unwrap_or_else(|error: wasmtime::Error| exit_code(&prepared.name, &error)))
+}
+
+/// A place for a result; the call overwrites it.
+fn default_value(ty: &wasmtime::ValType) -> wasmtime::Val {
+    wasmtime::Val::default_for_ty(ty).unwrap_or(wasmtime::Val::I32(0))
+}
+
+fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return *code;
+    }
+    // The debug form holds the message, the causes and the wasm backtrace.
+    eprintln!("{name}: {error:?}");
+    TRAP
+}
+
+fn limits(guest: &Guest) -> StoreLimits {
+    let builder = StoreLimitsBuilder::new();
+    guest
+        .memory
+        .map_or_else(|| builder, |bytes| StoreLimitsBuilder::new().memory_size(bytes))
+        .build()
+}
+
+fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
+    crate::sys::names::use_builtin_host_lookup();
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.args(&guest.args)
+        .envs(&guest.env)
+        .initial_cwd(guest.cwd.to_string_lossy())
+        .stdin(Input::new().os(|| "standard input")?)
+        .stdout(Output::new(std::io::stdout()).os(|| "standard output")?)
+        .stderr(Output::new(std::io::stderr()).os(|| "standard error")?)
+        // One guest, one thread: a call that blocks holds up nobody else.
+        .allow_blocking_current_thread(true)
+        .inherit_network()
+        .allow_tcp(true)
+        .allow_udp(true)
+        .allow_ip_name_lookup(true);
+    for (path, name) in preopens(&guest.cwd, directories_of_root(guest)) {
+        // Read-only mounts are the kernel's to enforce, for each mount by itself.
+        let opened = wasi.preopened_dir(&path, &name, FsPerms::ReadWrite);
+        match opened {
+            Ok(_) => {}
+            // A directory that this user may not enter is simply not there, except the two that
+            // a program cannot do without.
+            Err(_) if name != "/" && name != "." => {}
+            Err(error) => {
+                return Err(error).os(|| format!("open {} for the guest", path.display()));
+            }
+        }
+    }
+    Ok(wasi)
+}
+
+/// The names of the directories in `/`, wanted only when the working directory is another.
+fn directories_of_root(guest: &Guest) -> Vec<String> {
+    if guest.cwd == PathBuf::from("/") {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir("/").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

@@ -1,0 +1,9 @@
+//! Compiling, caching and running wasm. Knows wasmtime, and neither the command line nor
+//! containerd.
+
+pub mod cache;
+pub mod command;
+pub mod compile;
+pub mod engine;
+pub mod module;
+pub mod stdio;

@@ -1,0 +1,204 @@
+//! From a wasm file to something ready to start: compiled or from the cache, mapped, checked and
+//! linked. No guest code runs here.
+
+use std::fs::File;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store, StoreLimits};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::cache::{Cache, file_of};
+use super::engine;
+use crate::error::{Context, ErrorKind, Result};
+use crate::oci::wasm_file::{self, Format};
+use crate::oci::workload::WasmFile;
+use crate::sys::{artefact, descriptors};
+
+/// The import names of WASI 0.1 and of its predecessor.
+const WASI_MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// What a store of a core module holds.
+pub struct CoreState {
+    /// The WASI 0.1 host.
+    pub wasi: WasiP1Ctx,
+    /// Bounds memory.
+    pub limits: StoreLimits,
+}
+
+/// What a store of a component holds.
+pub struct ComponentState {
+    /// The WASI 0.2 host.
+    pub wasi: WasiCtx,
+    /// The host's resources that the guest holds handles to.
+    pub table: ResourceTable,
+    /// Bounds memory.
+    pub limits: StoreLimits,
+}
+
+impl WasiView for ComponentState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// A wasm program that only needs to be instantiated and called.
+#[derive(Clone)]
+pub struct Prepared {
+    /// Its path inside the container, for messages.
+    pub name: String,
+    /// What to instantiate and call.
+    pub program: Arc<Program>,
+    /// The descriptors by which wasmtime maps initial memory when it instantiates. They must stay
+    /// open until then, and may be closed after.
+    pub descriptors: Vec<RawFd>,
+}
+
+/// What to instantiate and call.
+pub enum Program {
+    /// A core module: functions without parameters, called in this order.
+    Core {
+        /// The linked module.
+        instance: InstancePre<CoreState>,
+        /// `_start`, or `_initialize` and the export that was asked for.
+        calls: Vec<String>,
+    },
+    /// A component that exports `wasi:cli/run`.
+    Command(CommandPre<ComponentState>),
+}
+
+/// Compiles or loads `file`, checks it and links it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] naming the file: not valid wasm, an import that nothing
+/// provides, no `_start` or no export of the name asked for.
+pub fn prepare(file: &WasmFile) -> Result<Prepared> {
+    let name = file.path.display().to_string();
+    let engine = engine::for_running()?;
+    let cache = Cache::open();
+    let wasm = binary(file, &name)?;
+    let (program, descriptors) = if file.format == Format::Component {
+        let (component, descriptors) = cache.load(&wasm, &name, |code| {
+            let component = artefact::map_component(&engine, code)?;
+            Ok((component, descriptors::others_of(code)?))
+        })?;
+        (link_component(&engine, &component, file), descriptors)
+    } else {
+        let (module, descriptors) = cache.load(&wasm, &name, |code| {
+            let module = artefact::map_module(&engine, code)?;
+            Ok((module, descriptors::others_of(code)?))
+        })?;
+        (link_module(&engine, &module, file.export.as_deref()), descriptors)
+    };
+    let program =
+        program.context(ErrorKind::InvalidArgument, || format!("{name} cannot be run"))?;
+    Ok(Prepared { name, program: Arc::new(program), descriptors })
+}
+
+fn binary(file: &WasmFile, name: &str) -> Result<File> {
+    if file.format != Format::Text {
+        return file.file.try_clone().os(|| format!("open {name}"));
+    }
+    wasm_file::text_to_binary(&file.file)
+        .and_then(|bytes| file_of(&bytes))
+        .context(ErrorKind::InvalidArgument, || format!("{name} is not valid text"))
+}
+
+fn link_module(
+    engine: &Engine,
+    module: &Module,
+    export: Option<&str>,
+) -> wasmtime::Result<Program> {
+    let mut linker: Linker<CoreState> = Linker::new(engine);
+    // wasmtime's proc_exit traps for 126 and above; see `proc_exit`.
+    linker.allow_shadowing(true);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state| &mut state.wasi)?;
+    if module.imports().any(|import| import.module() == "wasi_unstable") {
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| &mut state.wasi)?;
+    }
+    for wasi in WASI_MODULES {
+        linker.func_wrap(wasi, "proc_exit", proc_exit)?;
+    }
+    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls: calls(module, export)? })
+}
+
+/// Ends the program with the low eight bits of `code`, as exit(2) does.
+fn proc_exit(code: i32) -> wasmtime::Result<()> {
+    Err(I32Exit(code & 0xff).into())
+}
+
+/// The functions to call: `_start`, or `_initialize`, if there is one, and `export`.
+fn calls(module: &Module, export: Option<&str>) -> wasmtime::Result<Vec<String>> {
+    let Some(export) = export else {
+        check_call(module, "_start")?;
+        return Ok(vec!["_start".to_owned()]);
+    };
+    let mut calls = Vec::new();
+    if module.get_export("_initialize").is_some() {
+        check_call(module, "_initialize")?;
+        calls.push("_initialize".to_owned());
+    }
+    check_call(module, export)?;
+    calls.push(export.to_owned());
+    Ok(calls)
+}
+
+fn check_call(module: &Module, name: &str) -> wasmtime::Result<()> {
+    match module.get_export(name) {
+        Some(ExternType::Func(function)) if function.params().len() == 0 => Ok(()),
+        Some(ExternType::Func(_)) => {
+            wasmtime::bail!("its function `{name}` takes parameters, and there are none to pass")
+        }
+        _ => {
+            let functions: Vec<_> = module
+                .exports()
+                .filter(|export| matches!(export.ty(), ExternType::Func(_)))
+                .map(|export| export.name().to_owned())
+                .collect();
+            let list = if functions.is_empty() { "none".to_owned() } else { functions.join(", ") };
+            wasmtime::bail!("it exports no function `{name}`; exported functions: {list}")
+        }
+    }
+}
+
+fn link_component(
+    engine: &Engine,
+    component: &Component,
+    file: &WasmFile,
+) -> wasmtime::Result<Program> {
+    if let Some(export) = &file.export {
+        wasmtime::bail!("`#{export}` names an export of a core module, and this is a component");
+    }
+    let mut linker: ComponentLinker<ComponentState> = ComponentLinker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    let instance = linker.instantiate_pre(component)?;
+    let command = CommandPre::new(instance).map_err(|_| {
+        let exports: Vec<_> =
+            component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
+        wasmtime::format_err!(
+            "it exports no wasi:cli/run of WASI 0.2; its exports: {}",
+            if exports.is_empty() { "none".to_owned() } else { exports.join(", ") }
+        )
+    })?;
+    Ok(Program::Command(command))
+}
+
+/// A store whose memory stays within `limits`.
+pub(super) fn store<T: 'static>(
+    engine: &Engine,
+    state: T,
+    limits: fn(&mut T) -> &mut StoreLimits,
+) -> Store<T> {
+    let mut store = Store::new(engine, state);
+    store.limiter(move |state| limits(state));
+    store
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("name", &self.name).finish_non_exhaustive()
+    }
+}
