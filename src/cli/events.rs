@@ -1,5 +1,6 @@
 //! `events`.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::container::state::{Container, Status};
 use crate::container::update::stats;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Prints the resource use of a container as one JSON line: once with `--stats`, otherwise every
 /// `--interval` seconds until the container stops.
@@ -22,7 +23,7 @@ pub fn events(root: &Path, args: &Events) -> Result<()> {
     loop {
         let container = Container::load(root, &args.container_id)?;
         let line = json!({"type": "stats", "id": container.id(), "data": stats(&container)?});
-        println!("{line}");
+        writeln!(std::io::stdout(), "{line}").os(|| "write to standard output")?;
         if args.stats {
             return Ok(());
         }

@@ -9,6 +9,7 @@ use chrono::{SecondsFormat, Utc};
 use liboci_cli::GlobalOpts;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use crate::container::diagnosis;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -66,6 +67,12 @@ pub fn fatal(error: &Error) {
 }
 
 impl Logger {
+    /// libcontainer logs every error that it also returns, several times; only `--debug` wants
+    /// that.
+    fn shows(&self, metadata: &Metadata<'_>) -> bool {
+        self.debug || metadata.target().starts_with(env!("CARGO_PKG_NAME"))
+    }
+
     fn write(&self, level: Level, message: &str) {
         let time = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
         let level = match level {
@@ -87,17 +94,22 @@ impl Logger {
 }
 
 impl Log for Logger {
-    /// libcontainer logs every error that it also returns, several times; only `--debug` wants
-    /// that.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.debug || metadata.target().starts_with(env!("CARGO_PKG_NAME"))
+        self.shows(metadata) || is_library_error(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if is_library_error(record.metadata()) {
+            diagnosis::note(&record.args().to_string());
+        }
+        if self.shows(record.metadata()) {
             self.write(record.level(), &record.args().to_string());
         }
     }
 
     fn flush(&self) {}
+}
+
+fn is_library_error(metadata: &Metadata<'_>) -> bool {
+    metadata.level() == Level::Error && diagnosis::is_library(metadata.target())
 }

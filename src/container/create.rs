@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,19 +17,40 @@ use libcontainer::user_ns::UserNamespaceConfig;
 use libcontainer::workload::Executor;
 use libcontainer::{apparmor, tty, utils};
 use nix::sys::wait::waitpid;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::Spec;
+use pathrs::Root;
 
 use super::executor::{InitExecutor, LinuxExecutor, WasmExecutor};
 use super::state::{Container, Record, claim, start_time};
-use super::{cgroup, state};
+use super::{cgroup, diagnosis, state};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
 use crate::oci::guest::Guest;
-use crate::oci::mounts::remove_kernel_interfaces;
-use crate::oci::rootfs::Rootfs;
+use crate::oci::mounts::{is_bind, remove_kernel_interfaces};
+use crate::oci::rootfs::{Rootfs, normalise};
 use crate::oci::workload::{Workload, decide};
 use crate::sys::title::ArgumentArea;
 use crate::wasm::module::prepare;
+
+/// Creates the working directory if the image lacks it, as runc does. One inside a mount, or on a
+/// read-only root, cannot be made here, and is reported when it is entered.
+fn make_cwd(spec: &Spec, record: &Record) {
+    let Some(process) = spec.process() else {
+        return;
+    };
+    let cwd = normalise(process.cwd());
+    let mounts = spec.mounts().iter().flatten();
+    let mut covered = mounts.map(|mount| normalise(mount.destination()));
+    if covered.any(|destination| cwd.starts_with(destination)) {
+        return;
+    }
+    let permissions = fs::Permissions::from_mode(0o755);
+    if let Err(error) =
+        Root::open(&record.rootfs).and_then(|root| root.mkdir_all(&cwd, &permissions))
+    {
+        log::info!("process.cwd {}: {error}", cwd.display());
+    }
+}
 
 /// Where the terminal of a container goes.
 #[derive(Debug)]
@@ -118,11 +140,27 @@ fn check(spec: &Spec, options: &Options<'_>) -> Result<()> {
             "process.apparmorProfile is {profile:?}, and AppArmor is not enabled on this host"
         )));
     }
+    check_mount_sources(spec)?;
     let syscall = create_syscall();
     utils::validate_spec_for_new_user_ns(spec, &*syscall)
         .context(ErrorKind::InvalidArgument, || "config.json: linux.namespaces")?;
     utils::validate_spec_for_net_devices(spec, &*syscall)
         .context(ErrorKind::InvalidArgument, || "config.json: linux.netDevices")
+}
+
+fn check_mount_sources(spec: &Spec) -> Result<()> {
+    for (i, mount) in spec.mounts().iter().flatten().enumerate() {
+        if is_bind(mount)
+            && let Some(source) = mount.source()
+            && !source.exists()
+        {
+            return Err(Error::invalid(format!(
+                "mounts[{i}]: source {} does not exist: no such file or directory",
+                source.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Chooses the executor, and prepares what it runs.
@@ -157,6 +195,7 @@ fn build(
     let executor = choose_executor(&mut spec, record)?;
     log::info!("container {:?} runs as {}: {}", options.id, record.workload, record.reason);
     record.save(dir)?;
+    make_cwd(&spec, record);
 
     let mut inner = Inner::new(options.id, ContainerStatus::Creating, None, &bundle_dir, dir)
         .os(|| "describe the container")?;
@@ -215,9 +254,10 @@ fn spawn(
         pid_file: None,
         spec: Rc::new(spec),
     };
+    diagnosis::start();
     container_main_process(&args)
         .map(|pid| pid.as_raw())
-        .context(ErrorKind::Os, || "create the container's process")
+        .map_err(|error| diagnosis::explain(&error))
 }
 
 /// Connects to the socket that takes a terminal's master end.
@@ -277,12 +317,6 @@ fn clean_up(dir: &Path, record: &Record, id: &str) {
     for error in [cleaned.err(), removed.err()].into_iter().flatten() {
         log::warn!("cleaning up after the failed creation of {id:?}: {error}");
     }
-}
-
-/// Whether the spec asks for a namespace of this type.
-pub fn has_namespace(spec: &Spec, typ: LinuxNamespaceType) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
-    namespaces.into_iter().flatten().any(|namespace| namespace.typ() == typ)
 }
 
 /// The spec that the container `container` was created with.

@@ -16,10 +16,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
 
-use super::cgroup;
 use super::create::{Console, connect_console, not_dumpable, spec_of, write_pid_file};
 use super::executor::{LinuxExecutor, WasmExecutor};
 use super::state::{Container, Status};
+use super::{cgroup, diagnosis};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::check_process;
 use crate::oci::guest::Guest;
@@ -200,7 +200,8 @@ fn spawn(
         pid_file: None,
         spec: Rc::new(spec),
     };
-    let pid = container_main_process(&args).os(|| "exec in the container")?;
+    diagnosis::start();
+    let pid = container_main_process(&args).map_err(|error| diagnosis::explain(&error))?;
     NotifySocket::new(socket).notify_container_start().os(|| "start the process")?;
     drop(result_writer);
     // Closed by a successful execve; otherwise it carries the reason.

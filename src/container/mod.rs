@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod console;
 pub mod create;
 pub mod delete;
+pub mod diagnosis;
 pub mod exec;
 pub mod executor;
 pub mod foreground;

@@ -1,0 +1,249 @@
+//! One process of a container: its first one, or one that was exec'd.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::shim::io::{Ends, Handles, Stdio};
+use crate::shim::options::Options;
+use crate::shim::reaper::Exit;
+use crate::shim::state::{Action, Status};
+use crate::shim::terminal::{ConsoleSocket, Terminal};
+
+/// How long the exit of a process with a terminal waits for the rest of its output. A reader that
+/// is slower gets the output all the same, only after the news.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A process and what the shim keeps for it.
+pub struct Process {
+    /// Empty for the container's first process.
+    pub exec_id: String,
+    /// As containerd asked.
+    pub stdio: Stdio,
+    /// Held while the process is started, so that its exit is told after its start.
+    pub starting: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    exited: watch::Sender<Option<Exit>>,
+}
+
+struct State {
+    status: Status,
+    pid: u32,
+    ends: Option<Streams>,
+}
+
+/// The shim's side of a process's stdio.
+pub enum Streams {
+    /// FIFOs, handed over.
+    Plain(Ends),
+    /// A terminal, copied.
+    Terminal(Terminal),
+}
+
+/// Stdio on its way to a process.
+pub enum Prepared {
+    /// The handles are for the runtime call.
+    Plain(Ends, Option<Handles>),
+    /// The runtime sends the terminal.
+    Terminal(ConsoleSocket),
+}
+
+impl Prepared {
+    /// Opens what `stdio` asks for; `console` makes the socket for a terminal.
+    pub fn open(
+        stdio: &Stdio,
+        options: &Options,
+        console: impl FnOnce() -> Result<ConsoleSocket>,
+    ) -> Result<Self> {
+        if stdio.terminal {
+            return Ok(Self::Terminal(console()?));
+        }
+        let (ends, handles) = Ends::open(stdio, options)?;
+        Ok(Self::Plain(ends, Some(handles)))
+    }
+
+    /// The handles for the runtime call, the first time.
+    pub fn handles(&mut self) -> Option<Handles> {
+        match self {
+            Self::Plain(_, handles) => handles.take(),
+            Self::Terminal(_) => None,
+        }
+    }
+
+    /// The path of the console socket, with a terminal.
+    pub fn console(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Plain(..) => None,
+            Self::Terminal(socket) => Some(socket.path()),
+        }
+    }
+
+    /// After the runtime call: what the shim keeps.
+    pub async fn connect(self, stdio: &Stdio, options: &Options) -> Result<Streams> {
+        match self {
+            Self::Plain(ends, _) => Ok(Streams::Plain(ends)),
+            Self::Terminal(socket) => {
+                let master = socket.receive().await?;
+                Terminal::attach(master, stdio, options).map(Streams::Terminal)
+            }
+        }
+    }
+}
+
+impl Process {
+    /// A process that is not running yet.
+    pub fn new(exec_id: &str, stdio: Stdio) -> Self {
+        Self {
+            exec_id: exec_id.to_owned(),
+            stdio,
+            starting: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State { status: Status::Created, pid: 0, ends: None }),
+            exited: watch::Sender::new(None),
+        }
+    }
+
+    /// The pid, 0 for an exec'd process that was not started.
+    pub fn pid(&self) -> u32 {
+        self.state().pid
+    }
+
+    /// Where the process is in its life.
+    pub fn status(&self) -> Status {
+        self.state().status
+    }
+
+    /// Whether `action` is allowed now.
+    pub fn allows(&self, action: Action) -> Result<()> {
+        self.status().allows(action)
+    }
+
+    /// How the process ended, once it has.
+    pub fn exit(&self) -> Option<Exit> {
+        *self.exited.borrow()
+    }
+
+    /// Waits for the end of the process.
+    pub async fn wait(&self) -> Option<Exit> {
+        let mut exited = self.exited.subscribe();
+        // The sender lives as long as the process.
+        exited.wait_for(Option::is_some).await.ok().and_then(|exit| *exit)
+    }
+
+    /// The runtime has made the process.
+    pub fn made(&self, pid: u32, streams: Streams) {
+        let mut state = self.state();
+        state.pid = pid;
+        state.ends = Some(streams);
+    }
+
+    /// Goes from `from` to `to`, unless the process has meanwhile ended.
+    pub fn advance(&self, from: Status, to: Status) {
+        let mut state = self.state();
+        if state.status == from {
+            state.status = to;
+        }
+    }
+
+    /// The process has ended: lets the output end and waits for what is left of it.
+    pub async fn drain(&self) {
+        let drained = match &mut self.state().ends {
+            None => None,
+            Some(Streams::Plain(ends)) => {
+                ends.finish();
+                None
+            }
+            Some(Streams::Terminal(terminal)) => {
+                terminal.close_stdin();
+                Some(terminal.drained())
+            }
+        };
+        if let Some(mut drained) = drained {
+            // Neither a slow reader nor the end of the copy is an error.
+            drop(timeout(DRAIN, drained.wait_for(|drained| *drained)).await);
+        }
+    }
+
+    /// The process has ended with `exit`.
+    pub fn stopped(&self, exit: Exit) {
+        self.state().status = Status::Stopped;
+        self.exited.send_replace(Some(exit));
+    }
+
+    /// The process is gone, and with it the shim's side of its stdio.
+    pub fn deleted(&self) {
+        let mut state = self.state();
+        state.status = Status::Deleted;
+        state.ends = None;
+    }
+
+    /// Changes the size of the terminal.
+    pub fn resize(&self, columns: u32, rows: u32) -> Result<()> {
+        self.allows(Action::Resize)?;
+        match &self.state().ends {
+            Some(Streams::Terminal(terminal)) => terminal.resize(columns, rows),
+            _ if self.stdio.terminal => Err(Error::new(
+                ErrorKind::FailedPrecondition,
+                "cannot resize the terminal of a process that was not started",
+            )),
+            // As runc: without a terminal there is nothing to do.
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the input.
+    pub fn close_stdin(&self) {
+        match &mut self.state().ends {
+            Some(Streams::Plain(ends)) => ends.close_stdin(),
+            Some(Streams::Terminal(terminal)) => terminal.close_stdin(),
+            None => {}
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn exit(status: u32) -> Exit {
+        Exit { status, at: SystemTime::UNIX_EPOCH }
+    }
+
+    #[tokio::test]
+    async fn every_waiter_learns_the_exit_before_and_after() {
+        let process = std::sync::Arc::new(Process::new("", Stdio::default()));
+        let early = process.clone();
+        let early = tokio::spawn(async move { early.wait().await });
+        tokio::task::yield_now().await;
+        process.stopped(exit(7));
+        assert_eq!(early.await.unwrap(), Some(exit(7)));
+        assert_eq!(process.wait().await, Some(exit(7)));
+        process.deleted();
+        assert_eq!(process.wait().await, Some(exit(7)));
+    }
+
+    #[test]
+    fn a_stopped_process_stays_stopped() {
+        let process = Process::new("", Stdio::default());
+        process.advance(Status::Created, Status::Running);
+        process.stopped(exit(0));
+        process.advance(Status::Running, Status::Paused);
+        assert_eq!(process.status(), Status::Stopped);
+    }
+
+    #[test]
+    fn a_terminal_that_is_not_there_cannot_be_resized() {
+        let stdio = Stdio { terminal: true, ..Default::default() };
+        let error = Process::new("x", stdio).resize(80, 25).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+        assert!(Process::new("x", Stdio::default()).resize(80, 25).is_ok());
+    }
+}
