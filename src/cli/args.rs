@@ -66,6 +66,12 @@ pub enum Command {
     /// Internal: compile the module on standard input.
     #[command(name = crate::wasm::compile::COMMAND, hide = true)]
     CompileModule,
+    /// Internal: the hook that sets kernel parameters for a wasm container.
+    #[command(name = crate::container::without_proc::SYSCTL_COMMAND, hide = true)]
+    SetSysctls {
+        /// Each `name=value`.
+        parameters: Vec<String>,
+    },
 }
 
 /// As liboci-cli's, which lacks runc's default signal.

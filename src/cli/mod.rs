@@ -20,7 +20,7 @@ use clap::Parser;
 use nix::unistd::geteuid;
 
 use crate::container::state::Container;
-use crate::container::{delete, kill, pause, start};
+use crate::container::{delete, kill, pause, start, without_proc};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::{descriptors, seal};
 use args::{Arguments, Command};
@@ -55,6 +55,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
     let done = |()| 0;
     match arguments.command {
         Command::CompileModule => crate::wasm::compile::child().map(done),
+        Command::SetSysctls { parameters } => without_proc::set_sysctls(&parameters).map(done),
         Command::Create(options) => {
             protect(&root)?;
             create::create(&root, global, &options).map(done)

@@ -21,7 +21,8 @@ use oci_spec::runtime::Spec;
 use pathrs::Root;
 
 use super::executor::{InitExecutor, LinuxExecutor, WasmExecutor};
-use super::state::{Container, Record, claim, start_time};
+use super::state::{Container, LINUX, Record, WASM, claim, start_time};
+use super::without_proc::{self, AppArmor};
 use super::{cgroup, diagnosis, state};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
@@ -169,15 +170,20 @@ fn choose_executor(spec: &mut Spec, record: &mut Record) -> Result<Box<dyn Execu
     let decision = decide(spec, &Rootfs::open(&record.rootfs, &mounts)?)?;
     record.reason = decision.reason;
     let Workload::Wasm(file) = decision.workload else {
-        record.workload = "linux".to_owned();
+        record.workload = LINUX.to_owned();
         return Ok(Box::new(InitExecutor(LinuxExecutor::default())));
     };
-    record.workload = "wasm".to_owned();
+    record.workload = WASM.to_owned();
     remove_kernel_interfaces(spec)?;
+    let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
+    without_proc::inherit_groups(spec, mappings.as_deref())?;
+    without_proc::set_sysctls_by_hook(spec)?;
+    let apparmor = AppArmor::take(spec)?;
     let process = spec.process().clone().unwrap_or_default();
     Ok(Box::new(WasmExecutor {
         prepared: prepare(&file)?,
         guest: Guest::new(spec, &process),
+        apparmor,
         arguments: ArgumentArea::locate(),
     }))
 }

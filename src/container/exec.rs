@@ -18,7 +18,8 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceTyp
 
 use super::create::{Console, connect_console, not_dumpable, spec_of, write_pid_file};
 use super::executor::{LinuxExecutor, WasmExecutor};
-use super::state::{Container, Status};
+use super::state::{Container, Status, WASM};
+use super::without_proc::{self, AppArmor};
 use super::{cgroup, diagnosis};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::check_process;
@@ -54,9 +55,13 @@ pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     let init = require_running(container, options.ignore_paused)?;
     check_process(&options.process)?;
     let mut spec = spec_of(container)?;
-    let executor = choose_executor(container, &spec, init, &options.process)?;
     let namespaces = open_namespaces(&spec, init)?;
+    let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
     adapt(&mut spec, options.process.clone(), &namespaces)?;
+    if container.record.workload == WASM {
+        without_proc::inherit_groups(&mut spec, mappings.as_deref())?;
+    }
+    let executor = choose_executor(container, &mut spec, init)?;
     let dir = &container.inner.root;
     let socket = dir.join(format!("exec-{}.sock", std::process::id()));
     let started = spawn(container, spec, executor, &socket, &options);
@@ -83,22 +88,20 @@ fn require_running(container: &Container, ignore_paused: bool) -> Result<i32> {
 
 /// A wasm file in a wasm container runs as wasm. In a Linux container it does not: the guest
 /// would find that container's /proc.
-fn choose_executor(
-    container: &Container,
-    spec: &Spec,
-    init: i32,
-    process: &Process,
-) -> Result<Box<dyn Executor>> {
-    if container.record.workload != "wasm" {
+fn choose_executor(container: &Container, spec: &mut Spec, init: i32) -> Result<Box<dyn Executor>> {
+    if container.record.workload != WASM {
         return Ok(Box::new(LinuxExecutor::default()));
     }
-    let rootfs = Rootfs::open(&PathBuf::from(format!("/proc/{init}/root")), &[])?;
+    let process = &spec.process().clone().unwrap_or_default();
+    // The link itself would not be followed; the dot behind it makes it a directory.
+    let rootfs = Rootfs::open(&PathBuf::from(format!("/proc/{init}/root/.")), &[])?;
     let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
         return Ok(Box::new(LinuxExecutor::default()));
     };
     Ok(Box::new(WasmExecutor {
         prepared: prepare(&file)?,
         guest: Guest::new(spec, process),
+        apparmor: AppArmor::take(spec)?,
         arguments: ArgumentArea::locate(),
     }))
 }
@@ -128,8 +131,8 @@ fn open_namespaces(spec: &Spec, init: i32) -> Result<Vec<(LinuxNamespaceType, Fi
         .collect()
 }
 
-/// Turns the container's spec into that of a process joining it: no mounts, hooks or limits of
-/// its own, and the same seccomp filter.
+/// Turns the container's spec into that of a process joining it: no mounts or hooks of its own,
+/// and the same seccomp filter. libcontainer applies no limits to a process that joins.
 fn adapt(
     spec: &mut Spec,
     process: Process,
@@ -148,7 +151,6 @@ fn adapt(
     spec.set_process(Some(process)).set_hooks(None).set_mounts(None);
     if let Some(linux) = spec.linux_mut() {
         linux.set_namespaces(Some(joined));
-        linux.set_resources(None);
         linux.set_uid_mappings(None);
         linux.set_gid_mappings(None);
         linux.set_net_devices(None);

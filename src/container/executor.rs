@@ -18,6 +18,7 @@ use libcontainer::workload::{
 use nix::errno::Errno;
 use oci_spec::runtime::{Process, Spec};
 
+use super::without_proc::AppArmor;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::guest::Guest;
 use crate::sys::title::ArgumentArea;
@@ -171,6 +172,8 @@ pub struct WasmExecutor {
     pub prepared: Prepared,
     /// What it sees.
     pub guest: Guest,
+    /// The AppArmor profile to enter.
+    pub apparmor: Option<AppArmor>,
     /// For the process title.
     pub arguments: Option<ArgumentArea>,
 }
@@ -179,9 +182,12 @@ impl Executor for WasmExecutor {
     /// Takes over the signals. From here on SIGTERM ends the process, also before `start`: a
     /// signal that arrives right after `start` must not be lost.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        let failed = |error: Errno| ExecutorValidationError::ArgValidationError(error.to_string());
-        signals::reset_except_faults().map_err(failed)?;
-        signals::end_process_on_signals().map_err(failed)
+        let prepared = signals::reset_except_faults()
+            .and_then(|()| signals::end_process_on_signals())
+            .os(|| "take over signals");
+        let confined =
+            prepared.and_then(|()| self.apparmor.as_ref().map_or(Ok(()), AppArmor::enter));
+        confined.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {

@@ -18,3 +18,4 @@ pub mod pause;
 pub mod start;
 pub mod state;
 pub mod update;
+pub mod without_proc;

@@ -14,6 +14,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// The longest container id, in bytes: a directory name.
 const MAX_ID: usize = 255;
 const RECORD: &str = "runwasm.json";
+/// The workload of a wasm container in a [`Record`] and in `state`.
+pub const WASM: &str = "wasm";
+/// The workload of any other container.
+pub const LINUX: &str = "linux";
 
 /// What libcontainer's state does not hold. Written before anything is created, so that a
 /// `create` that is killed leaves enough to clean up after it.
@@ -25,7 +29,7 @@ pub struct Record {
     pub systemd_cgroup: bool,
     /// The root file system on the host.
     pub rootfs: PathBuf,
-    /// `wasm` or `linux`; empty until decided.
+    /// [`WASM`] or [`LINUX`]; empty until decided.
     #[serde(default)]
     pub workload: String,
     /// Why.

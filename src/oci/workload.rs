@@ -178,7 +178,7 @@ fn look_up(
     }
     let env = process.env().as_deref().unwrap_or_default();
     let search = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
-    for dir in search.split(':') {
+    for dir in search.split(':').filter(|dir| !dir.is_empty()) {
         if let Some(hit) = open(cwd.join(dir).join(program), rootfs)?
             && (hit.1.executable || hit.2.is_wasm())
         {

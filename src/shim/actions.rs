@@ -21,7 +21,7 @@ use crate::shim::bootstrap::{self, Environment};
 use crate::shim::options::Options;
 use crate::shim::reaper::Reaper;
 use crate::shim::runtime::{self, Runtime, Subject};
-use crate::shim::time::to_timestamp;
+use crate::shim::wire::to_timestamp;
 use crate::shim::{RUNTIME, group, mount, socket_path};
 
 /// The longest message that containerd sends on standard input.
@@ -38,7 +38,7 @@ const KILLED: u32 = 137;
 pub fn start(flags: &Flags) -> Result<Vec<u8>> {
     let (opts, reply) = bootstrap::read(&read_input()?, flags, Environment::read())?;
     let bundle = working_directory()?;
-    let options = Options::from_any(opts.extensions.first())?;
+    let options = Options::from_extensions(&opts.extensions)?;
     let address = opts.socket_address(&group::of_bundle(&bundle, &opts.id)?);
     if let Some(listener) = claim(Path::new(socket_path(&address)))? {
         let served = spawn_server(&opts, &options, &bundle, &address, listener);
@@ -106,7 +106,7 @@ fn spawn_server(
     let heard = output.read_to_string(&mut said).os(|| "listen to the shim");
     let served = match said.trim() {
         "" => confined.and(heard.map(drop)),
-        error => Err(Error::os(error)),
+        error => Err(Error::os(error.strip_prefix("containerd-shim-wasm-v1: ").unwrap_or(error))),
     };
     if served.is_err() {
         // It may have ended by itself.

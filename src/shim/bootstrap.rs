@@ -10,7 +10,7 @@ use containerd_shim::protos::protobuf::{EnumOrUnknown, Message};
 use containerd_shim::{Flags, StartOpts};
 use serde_json::json;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// The newest version of the task service.
 const VERSION: i32 = 3;
@@ -96,7 +96,7 @@ fn message(input: &[u8], flags: &Flags) -> Result<Option<BootstrapParams>> {
 
 fn legacy(input: &[u8], flags: &Flags, environment: Environment) -> Result<BootstrapParams> {
     let options = Any::parse_from_bytes(input).context(
-        crate::error::ErrorKind::InvalidArgument,
+        ErrorKind::InvalidArgument,
         || "standard input holds neither a bootstrap message nor runtime options",
     )?;
     let options = Some(options).filter(|options| !options.type_url.is_empty());

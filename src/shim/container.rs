@@ -11,10 +11,9 @@ use containerd_shim::protos::events::task::{
     TaskResumed, TaskStart,
 };
 use log::{info, warn};
-use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::shim::io::Stdio;
 use crate::shim::mount;
 use crate::shim::options::Options;
@@ -22,10 +21,11 @@ use crate::shim::process::{Prepared, Process};
 use crate::shim::reaper::{Exit, Exiting};
 use crate::shim::runtime::{Runtime, Subject};
 use crate::shim::server::Shim;
+use crate::shim::spec::{self, Config};
 use crate::shim::state::{Action, Status};
 use crate::shim::stats::Cgroups;
 use crate::shim::terminal::ConsoleSocket;
-use crate::shim::time::to_timestamp;
+use crate::shim::wire::to_timestamp;
 
 /// The end of a container waits this long for the ends of its exec'd processes, which the kernel
 /// has killed, and `delete` for the end of a container that was never started.
@@ -71,7 +71,7 @@ impl Container {
         }
         let options = Options::from_any(request.options.as_ref())?;
         let bundle = PathBuf::from(&request.bundle);
-        let private_pids = has_private_pids(&bundle)?;
+        let private_pids = Config::read(&bundle)?.has_private_pids();
         options.save(&bundle)?;
         let subject = Subject {
             namespace: &shim.namespace,
@@ -161,8 +161,8 @@ impl Container {
                 exited_at: Some(to_timestamp(exit.at)).into(),
                 ..Default::default()
             });
-            process.stopped(exit);
             drop(started);
+            process.stopped(exit);
         });
     }
 
@@ -251,7 +251,7 @@ impl Container {
         if exec_id.is_empty() || exec_id.contains('/') || exec_id.len() > 128 {
             return Err(Error::invalid(format!("exec id {exec_id:?} is not a file name")));
         }
-        let spec = with_terminal(spec, stdio.terminal)?.into();
+        let spec = spec::with_terminal(spec, stdio.terminal)?.into();
         let mut execs = self.execs();
         if execs.contains_key(exec_id) {
             return Err(Error::new(
@@ -373,7 +373,12 @@ impl Container {
 
     /// Where the statistics come from.
     pub fn cgroups(&self) -> Result<&Cgroups> {
-        let known = self.cgroups.as_ref().filter(|_| self.init.status() != Status::Deleted);
+        let known = self.cgroups.as_ref().filter(|cgroups| match self.init.status() {
+            Status::Deleted => false,
+            // The pid may be another process's by now.
+            Status::Stopped => matches!(cgroups, Cgroups::V1(_)),
+            _ => true,
+        });
         known.ok_or_else(|| Error::not_found(format!("container {} has no cgroup", self.id)))
     }
 
@@ -438,39 +443,4 @@ pub fn unsupported(message: &str) -> Error {
 
 fn no_process(exec_id: &str) -> Error {
     Error::not_found(format!("process {exec_id} does not exist"))
-}
-
-/// Whether the bundle gives the container a process namespace of its own.
-fn has_private_pids(bundle: &Path) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Config {
-        #[serde(default)]
-        linux: Linux,
-    }
-    #[derive(Deserialize, Default)]
-    struct Linux {
-        #[serde(default)]
-        namespaces: Vec<Namespace>,
-    }
-    #[derive(Deserialize)]
-    struct Namespace {
-        #[serde(rename = "type")]
-        kind: String,
-        #[serde(default)]
-        path: String,
-    }
-    let path = bundle.join("config.json");
-    let text = std::fs::read(&path).os(|| format!("read {}", path.display()))?;
-    let config: Config = serde_json::from_slice(&text)
-        .context(ErrorKind::InvalidArgument, || format!("{} is malformed", path.display()))?;
-    Ok(config.linux.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.is_empty()))
-}
-
-/// The process of an exec request, with the terminal that the request asks for.
-fn with_terminal(spec: &[u8], terminal: bool) -> Result<Vec<u8>> {
-    let kind = ErrorKind::InvalidArgument;
-    let mut process: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(spec).context(kind, || "the process to exec is no JSON object")?;
-    process.insert("terminal".into(), terminal.into());
-    serde_json::to_vec(&process).context(kind, || "the process to exec")
 }

@@ -1,16 +1,21 @@
 //! Events on their way to containerd.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use containerd_shim::event::Event;
 use containerd_shim::protos::api::ForwardRequest;
+use containerd_shim::protos::protobuf::Message;
 use containerd_shim::protos::shim::event::Envelope;
 use containerd_shim::protos::shim_async::{Client, EventsClient};
 use containerd_shim::protos::ttrpc::context;
-use containerd_shim::util::{convert_to_any, timestamp};
 use log::warn;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
+
+use crate::shim::wire::{to_any, to_timestamp};
+
+/// The protobuf package of the events.
+pub(super) const PACKAGE: &str = "containerd.events";
 
 /// Pauses between the attempts to deliver an event. Together they outlast a restart of
 /// containerd; what is lost after that, containerd learns by asking for the state.
@@ -50,22 +55,21 @@ impl Publisher {
     }
 
     /// Queues `event`.
-    pub fn publish(&self, event: impl Event) {
+    pub fn publish(&self, event: impl Event + Message) {
         let topic = event.topic();
-        let envelope = timestamp().and_then(|now| {
-            Ok(Envelope {
-                timestamp: Some(now).into(),
-                namespace: self.namespace.clone(),
-                topic: topic.clone(),
-                event: Some(convert_to_any(Box::new(event))?).into(),
-                ..Default::default()
-            })
-        });
-        match envelope {
-            // The queue ends only with the runtime, when nobody is left to care.
-            Ok(envelope) => drop(self.queue.send(Item::Event(Box::new(envelope)))),
-            Err(error) => warn!("cannot encode event {topic}: {error}"),
-        }
+        let event = match to_any(PACKAGE, &event) {
+            Ok(event) => event,
+            Err(error) => return warn!("event {topic} is lost: {error}"),
+        };
+        let envelope = Envelope {
+            timestamp: Some(to_timestamp(SystemTime::now())).into(),
+            namespace: self.namespace.clone(),
+            topic,
+            event: Some(event).into(),
+            ..Default::default()
+        };
+        // The queue ends only with the runtime, when nobody is left to care.
+        drop(self.queue.send(Item::Event(Box::new(envelope))));
     }
 
     /// Waits until everything queued so far was delivered or given up, at most for `limit`.

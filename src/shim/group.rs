@@ -1,28 +1,17 @@
 //! Which containers share a shim.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
-
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::Result;
+use crate::shim::spec::Config;
 
 /// The annotations that name a group, the strongest first.
 const ANNOTATIONS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"];
 
-#[derive(Deserialize)]
-struct Annotated {
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-}
-
 /// The group of the container `id`, from the annotations in its bundle: one shim a pod, and one
 /// shim a container outside pods.
 pub fn of_bundle(bundle: &Path, id: &str) -> Result<String> {
-    let path = bundle.join("config.json");
-    let text = std::fs::read(&path).os(|| format!("read {}", path.display()))?;
-    let config: Annotated = serde_json::from_slice(&text)
-        .context(ErrorKind::InvalidArgument, || format!("{} is malformed", path.display()))?;
+    let config = Config::read(bundle)?;
     let group = ANNOTATIONS.iter().find_map(|name| config.annotations.get(*name));
     Ok(group.filter(|group| !group.is_empty()).map_or(id, String::as_str).to_owned())
 }

@@ -311,8 +311,9 @@ mod tests {
         let stdio = Stdio { stdout: fifo(dir.path(), "out"), ..Default::default() };
         let (_ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
         drop(hold(Path::new(&stdio.stdout), OpenOptions::new().read(true)).unwrap());
-        let status = Command::new("sh").args(["-c", "echo a && echo b"]).stdout(handles.stdout);
-        assert!(status.status().unwrap().success());
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo a && echo b"]).stdout(handles.stdout);
+        assert!(command.status().unwrap().success());
     }
 
     #[tokio::test]

@@ -18,10 +18,11 @@ pub mod reaper;
 pub mod runtime;
 pub mod server;
 pub mod service;
+pub mod spec;
 pub mod state;
 pub mod stats;
 pub mod terminal;
-pub mod time;
+pub mod wire;
 
 use std::ffi::OsString;
 use std::io::Write;

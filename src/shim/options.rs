@@ -7,7 +7,7 @@ use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use containerd_shim::protos::protobuf::{CodedInputStream, Message};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Kept in the bundle, for the `delete` action that follows a dead shim.
 const FILE: &str = "options.json";
@@ -34,25 +34,33 @@ pub struct Options {
     pub io_gid: u32,
 }
 
+const RUNC: &str = "containerd.runc.v1.Options";
+const TOML: &str = "runtimeoptions.v1.Options";
+
 impl Options {
+    /// Reads the options among the messages that came with the `start` action, of which there may
+    /// be others.
+    pub fn from_extensions(extensions: &[Any]) -> Result<Self> {
+        Self::from_any(extensions.iter().find(|any| [RUNC, TOML].contains(&name(any))))
+    }
+
     /// Reads the options that containerd attached to a request, if any.
     pub fn from_any(any: Option<&Any>) -> Result<Self> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
         };
-        match any.type_url.rsplit('/').next().unwrap_or_default() {
-            "containerd.runc.v1.Options" => Self::from_runc(&any.value),
-            "runtimeoptions.v1.Options" => Self::from_runtime_options(&any.value),
+        match name(any) {
+            RUNC => Self::from_runc(&any.value),
+            TOML => Self::from_runtime_options(&any.value),
             other => Err(Error::invalid(format!(
-                "runtime options: unknown type {other:?}, expected containerd.runc.v1.Options \
-                 or runtimeoptions.v1.Options"
+                "runtime options: unknown type {other:?}, expected {RUNC} or {TOML}"
             ))),
         }
     }
 
     fn from_runc(value: &[u8]) -> Result<Self> {
         let runc = RuncOptions::parse_from_bytes(value).context(
-            crate::error::ErrorKind::InvalidArgument,
+            ErrorKind::InvalidArgument,
             || "runtime options: not a valid containerd.runc.v1.Options message",
         )?;
         Ok(Self {
@@ -77,10 +85,9 @@ impl Options {
         if path.is_empty() {
             return Ok(Self::default());
         }
-        let text = std::fs::read_to_string(&path)
-            .context(crate::error::ErrorKind::InvalidArgument, || {
-                format!("runtime options: cannot read ConfigPath {path}")
-            })?;
+        let text = std::fs::read_to_string(&path).context(ErrorKind::InvalidArgument, || {
+            format!("runtime options: cannot read ConfigPath {path}")
+        })?;
         Self::from_toml(&text, &path)
     }
 
@@ -109,6 +116,11 @@ impl Options {
     }
 }
 
+/// The message's name, which may have a host before it.
+fn name(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
+
 /// The fields of `runtimeoptions.v1.Options` in use. The bindings have no such message.
 #[derive(Default)]
 struct RuntimeOptions {
@@ -118,7 +130,7 @@ struct RuntimeOptions {
 
 impl RuntimeOptions {
     fn parse(value: &[u8]) -> Result<Self> {
-        let kind = crate::error::ErrorKind::InvalidArgument;
+        let kind = ErrorKind::InvalidArgument;
         let malformed = || "runtime options: not a valid runtimeoptions.v1.Options message";
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).context(kind, malformed);
         let mut options = Self::default();
@@ -161,6 +173,9 @@ mod tests {
             assert!(options.systemd_cgroup);
             assert_eq!(options.root, "/r");
         }
+        let others = [any("x.y.Z", vec![1]), any("containerd.runc.v1.Options", value)];
+        assert!(Options::from_extensions(&others).unwrap().systemd_cgroup);
+        assert_eq!(Options::from_extensions(&others[..1]).unwrap(), Options::default());
         assert_eq!(Options::from_any(None).unwrap(), Options::default());
         assert_eq!(Options::from_any(Some(&Any::default())).unwrap(), Options::default());
     }

@@ -1,9 +1,9 @@
 //! The OCI runtime, run once for every operation.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -260,9 +260,11 @@ impl ExecFiles {
     fn new(bundle: &Path, exec_id: &str, process: &[u8]) -> Result<Self> {
         let file = |suffix: &str| bundle.join(format!("exec-{exec_id}{suffix}"));
         let files = Self { process: file(".json"), pid: file(".pid"), log: file(".log.json") };
-        // The bundle is closed to others: the environment may hold secrets.
-        std::fs::write(&files.process, process)
-            .os(|| format!("write {}", files.process.display()))?;
+        // The environment may hold secrets.
+        let mut open = OpenOptions::new();
+        open.write(true).create(true).truncate(true).mode(0o600);
+        let written = open.open(&files.process).and_then(|mut file| file.write_all(process));
+        written.os(|| format!("write {}", files.process.display()))?;
         Ok(files)
     }
 }

@@ -40,11 +40,17 @@ pub struct Shim {
     pub reaper: Arc<Reaper>,
     /// Tells containerd.
     pub events: Publisher,
-    /// Ends the shim.
-    pub exit: ExitSignal,
+    exit: ExitSignal,
     socket: PathBuf,
     consoles: AtomicU64,
-    containers: Mutex<HashMap<String, Slot>>,
+    containers: Mutex<Containers>,
+}
+
+#[derive(Default)]
+struct Containers {
+    by_id: HashMap<String, Slot>,
+    /// The shim is about to end and takes no more.
+    closed: bool,
 }
 
 /// A container's place in the list, taken before it is made.
@@ -56,15 +62,19 @@ enum Slot {
 impl Shim {
     /// The container `id`.
     pub fn container(&self, id: &str) -> Result<Arc<Container>> {
-        match self.containers().get(id) {
+        match self.containers().by_id.get(id) {
             Some(Slot::Made(container)) => Ok(container.clone()),
             _ => Err(Error::not_found(format!("container {id} does not exist"))),
         }
     }
 
-    /// Whether no container is left, or on the way.
-    pub fn is_empty(&self) -> bool {
-        self.containers().is_empty()
+    /// Ends the shim if no container is left, nor on the way.
+    pub fn shut_down(&self) {
+        let mut containers = self.containers();
+        if containers.by_id.is_empty() {
+            containers.closed = true;
+            self.exit.signal();
+        }
     }
 
     /// Adds the container that `make` makes under an id that is free.
@@ -73,26 +83,30 @@ impl Shim {
         id: &str,
         make: impl Future<Output = Result<Arc<Container>>>,
     ) -> Result<Arc<Container>> {
-        match self.containers().entry(id.to_owned()) {
+        self.reserve(id)?;
+        let made = make.await.inspect_err(|_| self.remove(id))?;
+        self.containers().by_id.insert(id.to_owned(), Slot::Made(made.clone()));
+        Ok(made)
+    }
+
+    fn reserve(&self, id: &str) -> Result<()> {
+        let mut containers = self.containers();
+        if containers.closed {
+            return Err(Error::precondition("the shim is shutting down; try again"));
+        }
+        match containers.by_id.entry(id.to_owned()) {
             Entry::Vacant(free) => drop(free.insert(Slot::Taken)),
             Entry::Occupied(_) => {
                 let message = format!("container {id} already exists");
                 return Err(Error::new(ErrorKind::AlreadyExists, message));
             }
         }
-        let made = make.await;
-        match &made {
-            Ok(container) => {
-                drop(self.containers().insert(id.to_owned(), Slot::Made(container.clone())));
-            }
-            Err(_) => self.remove(id),
-        }
-        made
+        Ok(())
     }
 
     /// Takes a deleted container off the list.
     pub fn remove(&self, id: &str) {
-        self.containers().remove(id);
+        self.containers().by_id.remove(id);
     }
 
     /// A new path for a console socket, beside the shim's own socket: a bundle's path can be too
@@ -102,7 +116,7 @@ impl Shim {
         self.socket.with_added_extension(format!("tty{number}"))
     }
 
-    fn containers(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+    fn containers(&self) -> MutexGuard<'_, Containers> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,19 +11,21 @@ use containerd_shim::protos::shim_async::{Task, create_task};
 use containerd_shim::protos::ttrpc::r#async::{Service, TtrpcContext};
 use containerd_shim::protos::ttrpc::{self, Code, get_status};
 use containerd_shim::protos::types::task::ProcessInfo;
-use containerd_shim::util::convert_to_any;
 use log::{debug, info};
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::shim::container::{Container, unsupported};
 use crate::shim::io::Stdio;
 use crate::shim::server::Shim;
-use crate::shim::time::to_timestamp;
+use crate::shim::wire::{to_any, to_timestamp};
 
 /// The service as the bindings name it, and as every containerd before 2.0 asks for it. The
 /// messages of both are the same.
 const V3: &str = "containerd.task.v3.Task";
 const V2: &str = "containerd.task.v2.Task";
+
+/// The protobuf package of the details of a process.
+pub(super) const DETAILS_PACKAGE: &str = "containerd.runc.v1";
 
 /// The task service under both of its names.
 pub fn methods(shim: &Arc<Shim>) -> HashMap<String, Service> {
@@ -162,9 +164,10 @@ impl Task for TaskService {
             let mut processes = Vec::new();
             for (pid, exec_id) in container.pids().await? {
                 let details = exec_id.map(|exec_id| {
-                    convert_to_any(Box::new(ProcessDetails { exec_id, ..Default::default() }))
+                    let details = ProcessDetails { exec_id, ..Default::default() };
+                    to_any(DETAILS_PACKAGE, &details)
                 });
-                let info = details.transpose().os(|| "encode the exec id")?.into();
+                let info = details.transpose()?.into();
                 processes.push(ProcessInfo { pid, info, ..Default::default() });
             }
             Ok(PidsResponse { processes, ..Default::default() })
@@ -288,9 +291,7 @@ impl Task for TaskService {
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
         // Asked for after each delete; the other containers of the group still need the shim.
-        if self.0.is_empty() {
-            self.0.exit.signal();
-        }
+        self.0.shut_down();
         Ok(Empty::default())
     }
 }

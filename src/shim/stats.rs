@@ -10,9 +10,13 @@ use containerd_shim::protos::cgroups::metrics::{
     MemoryStat, Metrics, PidsStat, Throttle,
 };
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
-use containerd_shim::util::convert_to_any;
 
 use crate::error::{Context, Error, Result};
+use crate::shim::wire::to_any;
+
+/// The protobuf packages of the messages.
+pub(super) const PACKAGE_V1: &str = "io.containerd.cgroups.v1";
+pub(super) const PACKAGE_V2: &str = "io.containerd.cgroups.v2";
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -40,16 +44,19 @@ impl Cgroups {
 
     /// The usage now, as containerd's message for the version of the cgroups.
     pub fn stats(&self) -> Result<Any> {
-        let gone = || "the container's cgroup is gone";
         match self {
-            Self::V1(directories) => convert_to_any(Box::new(v1_metrics(directories)?)).os(gone),
+            Self::V1(directories) => to_any(PACKAGE_V1, &v1_metrics(directories)?),
             Self::V2(pid) => {
-                let cgroup = get_cgroup(*pid).map_err(|_| Error::not_found(gone()))?;
+                let cgroup = get_cgroup(*pid).map_err(|_| gone())?;
                 let metrics = collect_metrics_v2(&cgroup).os(|| "read the container's cgroup")?;
-                convert_to_any(Box::new(metrics)).os(gone)
+                to_any(PACKAGE_V2, &metrics)
             }
         }
     }
+}
+
+fn gone() -> Error {
+    Error::not_found("the container's cgroup is gone")
 }
 
 /// The directories that `/proc/PID/cgroup` names, by controller.
@@ -74,7 +81,7 @@ fn v1_directories(text: &str, mount: &Path) -> HashMap<String, PathBuf> {
 
 fn v1_metrics(directories: &HashMap<String, PathBuf>) -> Result<Metrics> {
     if !directories.values().any(|directory| directory.is_dir()) {
-        return Err(Error::not_found("the container's cgroup is gone"));
+        return Err(gone());
     }
     let directory = |controller: &str| directories.get(controller);
     let mut metrics = Metrics::new();
