@@ -1,11 +1,13 @@
 //! `runwasm`: WebAssembly and Linux containers side by side, from one OCI runtime.
 //!
-//! Imports go one way: the binaries use [`cli`], which uses [`container`], which
-//! uses [`wasm`] and [`oci`], which use [`sys`]; only [`sys`] may be unsafe.
+//! Imports go one way: the binaries use [`cli`] and [`shim`]; [`cli`] uses [`container`], which
+//! uses [`wasm`] and [`oci`], which use [`sys`]; only [`sys`] may be unsafe. [`shim`] uses none of
+//! them: it runs the command line.
 
 pub mod cli;
 pub mod container;
 pub mod error;
 pub mod oci;
+pub mod shim;
 pub mod sys;
 pub mod wasm;

@@ -22,7 +22,7 @@ use crate::shim::options::Options;
 use crate::shim::reaper::Reaper;
 use crate::shim::runtime::{self, Runtime, Subject};
 use crate::shim::wire::to_timestamp;
-use crate::shim::{RUNTIME, group, mount, socket_path};
+use crate::shim::{RUNTIME, group, mount, orphans, socket_path};
 
 /// The longest message that containerd sends on standard input.
 const MAX_INPUT: u64 = 10 << 20;
@@ -122,28 +122,10 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>> {
         "" => working_directory()?,
         bundle => bundle.into(),
     };
-    let options = Options::load(&bundle)?;
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .os(|| "start the Tokio runtime")?;
-    tokio.block_on(async {
-        let subject = Subject {
-            namespace: &flags.namespace,
-            id: &flags.id,
-            bundle: &bundle,
-            debug: flags.debug,
-        };
-        let runtime = Runtime::new(&subject, &options, Reaper::start()?);
-        // containerd comes here after an orderly end as well, and waits.
-        let deleted = match runtime.knows_container() {
-            true => runtime.delete().await,
-            false => Ok(()),
-        };
-        // Each step is tried even if the one before it failed.
-        let unmounted = mount::unmount_all(bundle.join("rootfs")).await;
-        deleted.and(unmounted)
-    })?;
+    // containerd comes here after an orderly end as well, and waits.
+    if let Some(options) = Options::load(&bundle)? {
+        clean_up(flags, &bundle, &options)?;
+    }
     remove_dead_socket(&bundle);
     let pid = std::fs::read_to_string(bundle.join("init.pid")).ok();
     let response = DeleteResponse {
@@ -153,6 +135,24 @@ pub fn delete(flags: &Flags) -> Result<Vec<u8>> {
         ..Default::default()
     };
     response.write_to_bytes().os(|| "encode the answer to containerd")
+}
+
+/// Removes the container, with what a killed shim may have left half done.
+fn clean_up(flags: &Flags, bundle: &Path, options: &Options) -> Result<()> {
+    orphans::settle(bundle);
+    let subject =
+        Subject { namespace: &flags.namespace, id: &flags.id, bundle, debug: flags.debug };
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .os(|| "start the Tokio runtime")?;
+    tokio.block_on(async {
+        let runtime = Runtime::new(&subject, options, Reaper::start()?);
+        let deleted = runtime.delete().await;
+        // Tried even if the step before it failed.
+        let unmounted = mount::unmount_all(bundle.join("rootfs")).await;
+        deleted.and(unmounted)
+    })
 }
 
 /// Removes the shim's socket, unless the shim lives: in a group it serves others.

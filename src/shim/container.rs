@@ -98,9 +98,12 @@ impl Container {
             bundle,
             shim,
         };
-        let rootfs = container.rootfs();
-        mount::mount_all(request.rootfs.clone(), rootfs.clone()).await?;
-        match container.make_init().await {
+        let mounted = mount::mount_all(request.rootfs.clone(), container.rootfs()).await;
+        let made = match mounted {
+            Ok(()) => container.make_init().await,
+            Err(error) => Err(error),
+        };
+        match made {
             Ok(exiting) => {
                 let container = Arc::new(container);
                 container.announce_create(&request);
@@ -134,11 +137,12 @@ impl Container {
 
     /// Undoes what a failed create did.
     async fn discard(&self) {
-        if let Err(error) = self.runtime.delete().await {
-            warn!("{}: clean up after a failed create: {error}", self.id);
-        }
-        if let Err(error) = mount::unmount_all(self.rootfs()).await {
-            warn!("{}: clean up after a failed create: {error}", self.id);
+        let deleted = self.runtime.delete().await;
+        // Tried even if the step before it failed.
+        let unmounted = mount::unmount_all(self.rootfs()).await;
+        match deleted.and(unmounted) {
+            Ok(()) => Options::forget(&self.bundle),
+            Err(error) => warn!("{}: clean up after a failed create: {error}", self.id),
         }
     }
 
@@ -291,13 +295,14 @@ impl Container {
         let _operation = self.operations.lock().await;
         self.init.allows(Action::Delete)?;
         self.runtime.delete().await?;
+        mount::unmount_all(self.rootfs()).await?;
+        Options::forget(&self.bundle);
         if timeout(LAST_EXITS, self.init.wait()).await.is_err() {
             warn!("{}: the container is deleted, but its process lives on", self.id);
         }
         for exec in self.execs().drain().map(|(_, exec)| exec.process) {
             exec.deleted();
         }
-        mount::unmount_all(self.rootfs()).await?;
         let deleted = Deleted { pid: self.init.pid(), exit: self.init.exit() };
         self.init.deleted();
         self.shim.events.publish(TaskDelete {

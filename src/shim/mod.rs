@@ -13,6 +13,7 @@ pub mod group;
 pub mod io;
 pub mod mount;
 pub mod options;
+pub mod orphans;
 pub mod process;
 pub mod reaper;
 pub mod runtime;

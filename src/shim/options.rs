@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
-/// Kept in the bundle, for the `delete` action that follows a dead shim.
+/// In the bundle from before a container is made until it is removed in good order: as long as
+/// it exists, the `delete` action that follows a dead shim has something to clean up.
 const FILE: &str = "options.json";
 
 /// The options of one container, from runc's `Options` or from a TOML body.
@@ -105,14 +106,22 @@ impl Options {
         std::fs::write(&path, text).os(|| format!("write {}", path.display()))
     }
 
-    /// Reads back what [`Options::save`] wrote; the default if it never came to that.
-    pub fn load(bundle: &Path) -> Result<Self> {
+    /// Reads back what [`Options::save`] wrote.
+    pub fn load(bundle: &Path) -> Result<Option<Self>> {
         let path = bundle.join(FILE);
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).os(|| format!("read {}", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).os(|| format!("read {}", path.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).os(|| format!("read {}", path.display())),
         }
+    }
+
+    /// Removes what [`Options::save`] wrote: the container is removed, nothing is left to do.
+    pub fn forget(bundle: &Path) {
+        // A file that stays costs a needless clean-up, no more.
+        drop(std::fs::remove_file(bundle.join(FILE)));
     }
 }
 
@@ -214,9 +223,11 @@ mod tests {
     #[test]
     fn survives_the_bundle() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Options::load(dir.path()).unwrap(), Options::default());
+        assert_eq!(Options::load(dir.path()).unwrap(), None);
         let options = Options { no_pivot_root: true, ..Default::default() };
         options.save(dir.path()).unwrap();
-        assert_eq!(Options::load(dir.path()).unwrap(), options);
+        assert_eq!(Options::load(dir.path()).unwrap(), Some(options));
+        Options::forget(dir.path());
+        assert_eq!(Options::load(dir.path()).unwrap(), None);
     }
 }

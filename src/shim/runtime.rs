@@ -29,7 +29,6 @@ pub struct Runtime {
     binary: PathBuf,
     id: String,
     bundle: PathBuf,
-    state: PathBuf,
     no_pivot: bool,
     no_new_keyring: bool,
     reaper: Arc<Reaper>,
@@ -64,7 +63,6 @@ impl Runtime {
             root => root,
         };
         let root = Path::new(root).join(subject.namespace);
-        let state = root.join(subject.id);
         let mut global: Vec<OsString> =
             vec!["--root".into(), root.into(), "--log-format".into(), "json".into()];
         if options.systemd_cgroup {
@@ -78,7 +76,6 @@ impl Runtime {
             binary: binary(&options.binary_name),
             id: subject.id.to_owned(),
             bundle: subject.bundle.to_owned(),
-            state,
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
             reaper,
@@ -121,7 +118,7 @@ impl Runtime {
             arguments.extend(["--console-socket".into(), console.into()]);
         }
         arguments.push(self.id.as_str().into());
-        self.call(Call { arguments, log: &files.log, handles, input: None }).await?;
+        raced(self.call(Call { arguments, log: &files.log, handles, input: None }).await)?;
         read_pid(&files.pid)
     }
 
@@ -151,27 +148,22 @@ impl Runtime {
         }
     }
 
-    /// Whether the runtime keeps anything for the container.
-    pub fn knows_container(&self) -> bool {
-        self.state.exists()
-    }
-
     /// Freezes the container.
     pub async fn pause(&self) -> Result<()> {
-        self.while_running("pause").await
+        raced(self.verb("pause", &[]).await)
     }
 
     /// Thaws the container.
     pub async fn resume(&self) -> Result<()> {
-        self.while_running("resume").await
+        raced(self.verb("resume", &[]).await)
     }
 
     /// Changes the container's limits to `resources`, the OCI spec's JSON.
     pub async fn update(&self, resources: &[u8]) -> Result<()> {
         let arguments = ["update", "--resources", "-", &self.id].map(OsString::from).into();
         let log = self.log();
-        self.call(Call { arguments, log: &log, handles: None, input: Some(resources) }).await?;
-        Ok(())
+        let call = Call { arguments, log: &log, handles: None, input: Some(resources) };
+        raced(self.call(call).await.map(drop))
     }
 
     /// The pids of the container's processes.
@@ -185,14 +177,6 @@ impl Runtime {
 
     async fn verb(&self, verb: &str, options: &[&str]) -> Result<()> {
         self.simple(verb, options, &[]).await.map(drop)
-    }
-
-    /// A call that only a running container can take. One can end while it is made.
-    async fn while_running(&self, verb: &str) -> Result<()> {
-        match self.verb(verb, &[]).await {
-            Err(error) if says_gone(&error) => Err(Error::precondition(error.to_string())),
-            result => result,
-        }
     }
 
     async fn simple(&self, verb: &str, options: &[&str], rest: &[&str]) -> Result<Vec<u8>> {
@@ -290,8 +274,22 @@ pub fn binary(name: &str) -> PathBuf {
 /// Whether a failure says, in the words runtimes share, that its object is no more.
 fn says_gone(error: &Error) -> bool {
     let said = error.to_string();
-    let words = ["does not exist", "not running", "already finished", "no such process"];
+    let words = [
+        "does not exist",
+        "not running",
+        "already finished",
+        "no such process",
+        "stopped container",
+    ];
     words.iter().any(|word| said.contains(word))
+}
+
+/// The answer to a call that only a running container can take. One can end while it is made.
+fn raced<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| match says_gone(&error) {
+        true => Error::precondition(error.to_string()),
+        false => error,
+    })
 }
 
 fn read_pid(path: &Path) -> Result<u32> {

@@ -76,7 +76,8 @@ impl Cache {
         if let Some(loaded) = hit(&entry, &load) {
             return Ok(loaded);
         }
-        let temporary = dir.join(format!("{key}.{}", std::process::id()));
+        // One name a key: the lock makes it ours, and what a killed compilation left is reused.
+        let temporary = dir.join(format!("{key}.tmp"));
         let stored = store(&temporary, &entry, wasm, name);
         let _ = fs::remove_file(&temporary);
         match stored {

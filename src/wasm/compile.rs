@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use wasmtime::Engine;
 
@@ -123,5 +124,8 @@ fn confine() -> Result<()> {
     for set in [caps::CapSet::Effective, caps::CapSet::Permitted, caps::CapSet::Inheritable] {
         caps::clear(None, set).context(ErrorKind::Os, || "drop capabilities")?;
     }
-    nix::sys::prctl::set_no_new_privs().os(|| "forbid new privileges")
+    nix::sys::prctl::set_no_new_privs().os(|| "forbid new privileges")?;
+    // Nobody wants the result of a compilation whose `create` was killed. A change of user clears
+    // this, so it comes last.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).os(|| "end with the parent process")
 }
