@@ -1,0 +1,73 @@
+# `make` lists the targets; cargo does the building. DESTDIR, PREFIX and SYSCONFDIR work as usual.
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+bindir := $(PREFIX)/bin
+drop_in := $(SYSCONFDIR)/containers/containers.conf.d/50-runwasm.conf
+
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+target := $(abspath $(or $(CARGO_TARGET_DIR),target))
+binaries := runwasm containerd-shim-wasm-v1
+example := examples/hello-world/rust/Cargo.toml
+
+# The trials that hold for every OCI runtime are run on this one first, to show that they test
+# the standard and not just runwasm. The suite leaves out what only runwasm does.
+reference := runc
+
+# Shows how long a step took. The last step of `test` goes without, so that its own summary,
+# which has the time too, is the last that is printed.
+step := hack/step.sh
+
+# Prerequisites are done in the order in which they are listed.
+.NOTPARALLEL:
+.PHONY: help setup build images hello test lint fmt install uninstall clean
+
+help: ## list the targets (the default)
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install what is missing on this Debian machine (root)
+	@$(step) setup hack/setup.sh
+
+build: ## build runwasm and containerd-shim-wasm-v1
+	@$(step) build cargo build --release --locked
+
+images: ## build the example images and root directories, in target/
+	@$(step) images $(MAKE) --no-print-directory -C examples/hello-world OUT=$(target)
+
+hello: setup build images ## run wasm and Linux on containerd, podman and runwasm (root)
+	@hack/hello.sh
+
+test: setup lint images ## every check and every test (root)
+	@$(step) "unit tests" cargo test --release --locked --lib --bins
+	@$(step) "suite on $(reference)" \
+		env RUNTIME=$(reference) cargo test --release --locked --test integration
+	@echo "== suite on runwasm"
+	@cargo test --release --locked --test integration
+
+lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
+	@$(step) format cargo fmt --check
+	@$(step) "format of the example" cargo fmt --check --manifest-path $(example)
+	@$(step) clippy cargo clippy --release --locked --all-targets -- -D warnings
+	@$(step) "licences and sources" cargo deny --locked check --hide-inclusion-graph \
+		bans licenses sources
+	@$(step) "shell scripts" shellcheck hack/*.sh .ci/run examples/hello-world/linux/hello
+
+fmt: ## format the sources
+	cargo fmt
+	cargo fmt --manifest-path $(example)
+
+install: ## put the binaries and podman's configuration in place, after `make build`
+	@for binary in $(binaries); do \
+		[ -e $(target)/release/$$binary ] || \
+			{ echo "$(target)/release/$$binary is missing: run \`make build\` first" >&2; exit 1; }; \
+	done
+	install -D -m 755 -t $(DESTDIR)$(bindir) $(binaries:%=$(target)/release/%)
+	install -d $(DESTDIR)$(dir $(drop_in))
+	sed 's|@bindir@|$(bindir)|' hack/50-runwasm.conf >$(DESTDIR)$(drop_in)
+	chmod 644 $(DESTDIR)$(drop_in)
+
+uninstall: ## remove what `make install` put in place
+	rm -f $(binaries:%=$(DESTDIR)$(bindir)/%) $(DESTDIR)$(drop_in)
+
+clean: ## remove everything that was built
+	cargo clean

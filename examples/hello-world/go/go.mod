@@ -1,0 +1,4 @@
+module hello
+
+// The first Go that compiles for wasip1.
+go 1.21

@@ -1,0 +1,201 @@
+#!/usr/bin/env bash
+# Installs what building, running and testing need on a Debian 12 (or newer) machine that has
+# Rust, git and make. Run as root. What is there already is left alone, so a second run does
+# nothing and needs no network.
+set -euo pipefail
+
+# The packages, each with what it is needed for.
+packages=(
+    build-essential         # the linker and the C library's headers, for every Rust program
+    libseccomp-dev          # libcontainer installs seccomp filters with it
+    containerd              # runs containers through the shim
+    podman                  # runs containers through the command line
+    runc                    # the runtime on which the tests of the standard are run first
+    crun                    # podman's default runtime, without which it does not start
+    buildah                 # builds the example images from scratch
+    busybox-static          # the files of the ordinary Linux image
+    clang                   # compiles the C example to wasm, with the three after it:
+    lld                     # wasm-ld
+    wasi-libc               # headers and C library
+    libclang-rt-dev-wasm32  # the compiler's runtime library
+    jq                      # edits the config.json of bundles
+    procps                  # ps, whose table `runwasm ps` shows
+    shellcheck              # checks the scripts
+)
+
+# Advisories are not checked: their database is only to be had by git from another host.
+cargo_deny_version=0.20.2
+
+# The first Go that compiles for wasip1.
+go_minimum=1.21
+
+main() {
+    require_debian_root
+    require_rust
+    install_packages "${packages[@]}"
+    install_go
+    add_rust_targets
+    add_rust_components
+    install_cargo_deny
+    mount_hugetlb
+}
+
+say() {
+    echo "setup: $*"
+}
+
+fail() {
+    echo "setup.sh: $*" >&2
+    exit 1
+}
+
+require_debian_root() {
+    local id
+    ((EUID == 0)) || fail "run this as root: it installs Debian packages"
+    id=$(os_release ID)
+    [[ $id == debian ]] ||
+        fail "this machine runs '${id:-an unknown system}'; only Debian 12 or newer is set up by this script"
+}
+
+# os_release NAME: a field of the system's description of itself.
+os_release() {
+    # shellcheck source=/dev/null
+    [[ -r /etc/os-release ]] && (. /etc/os-release && echo "${!1-}")
+}
+
+require_rust() {
+    command -v cargo >/dev/null || fail "cargo is not in PATH: install Rust first"
+}
+
+# --- Debian packages ------------------------------------------------------------------------
+
+is_installed() {
+    [[ $(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+install_packages() {
+    local package missing=()
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    say "installing ${missing[*]}"
+    update_lists
+    apt_get install --no-install-recommends "${missing[@]}"
+}
+
+# Waits for another apt instead of failing, and asks nothing.
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get -qq --yes -o Dpkg::Use-Pty=0 \
+        -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@"
+}
+
+# Once a run is enough.
+lists_updated=
+update_lists() {
+    [[ -z $lists_updated ]] || return 0
+    apt_get update
+    lists_updated=yes
+}
+
+# --- Go -------------------------------------------------------------------------------------
+
+install_go() {
+    local release
+    has_go && return
+    say "installing Go $go_minimum or newer"
+    update_lists
+    release=$(os_release VERSION_CODENAME)
+    if ! offers_go "$release"; then
+        release+=-backports
+        add_backports "$release"
+    fi
+    offers_go "$release" ||
+        fail "Debian offers no Go $go_minimum or newer here: install one and put it in PATH"
+    apt_get install --no-install-recommends --target-release "$release" golang-go
+    hash -r
+    has_go || fail "$(command -v go) is older than $go_minimum: remove it, or put a newer one before it in PATH"
+}
+
+has_go() {
+    local version
+    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
+    at_least "${version#go}" "$go_minimum"
+}
+
+# offers_go RELEASE: whether the Go that apt would install from RELEASE is new enough.
+offers_go() {
+    local version
+    version=$(apt-cache --option "APT::Default-Release=$1" policy golang-go |
+        sed -n 's/^ *Candidate: *\([0-9]*:\)\?\([0-9.]*\).*/\2/p')
+    [[ -n $version ]] && at_least "$version" "$go_minimum"
+}
+
+# at_least VERSION MINIMUM
+at_least() {
+    dpkg --compare-versions "$1" ge "$2"
+}
+
+# Debian 12 itself has Go 1.19. Its backports come from the mirror the machine uses already, and
+# apt takes nothing from them unless it is told to.
+add_backports() {
+    local release=$1 mirror
+    # shellcheck disable=SC2016 # the field is apt's, not the shell's
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
+        "Codename: ${release%-backports}" 'Created-By: Packages' 'Component: main' | head -n 1)
+    [[ -n $mirror ]] || fail "no Debian mirror is configured: install Go $go_minimum or newer by hand"
+    say "adding $release, for Go"
+    cat >/etc/apt/sources.list.d/backports-for-go.sources <<EOF
+Types: deb
+URIs: $mirror
+Suites: $release
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+EOF
+    apt_get update
+}
+
+# --- Rust -----------------------------------------------------------------------------------
+
+# The guests: WASI 0.1 modules and WASI 0.2 components.
+add_rust_targets() {
+    local target
+    for target in wasm32-wasip1 wasm32-wasip2; do
+        [[ -d $(rustc --print sysroot)/lib/rustlib/$target ]] || with_rustup target add "$target"
+    done
+}
+
+add_rust_components() {
+    cargo fmt --version >/dev/null 2>&1 || with_rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || with_rustup component add clippy
+}
+
+with_rustup() {
+    command -v rustup >/dev/null ||
+        fail "this Rust lacks what \`rustup $*\` adds, and there is no rustup to add it"
+    say "rustup $*"
+    rustup "$@"
+}
+
+install_cargo_deny() {
+    local installed
+    installed=$(cargo deny --version 2>/dev/null || true)
+    [[ $installed == "cargo-deny $cargo_deny_version" ]] && return
+    say "building cargo-deny $cargo_deny_version, about four minutes on two cores"
+    cargo install --quiet --locked "cargo-deny@$cargo_deny_version"
+}
+
+# --- cgroups --------------------------------------------------------------------------------
+
+# On cgroups v1 and on a hybrid, crun wants every controller the kernel has mounted, and some
+# minimal machines leave this one out.
+mount_hugetlb() {
+    [[ $(stat --file-system --format %T /sys/fs/cgroup) == tmpfs ]] || return 0
+    grep -q '^hugetlb[[:space:]].*1$' /proc/cgroups || return 0
+    grep -qE ' cgroup [^ ]*\bhugetlb\b' /proc/self/mounts && return
+    say "mounting the hugetlb cgroup controller"
+    mkdir -p /sys/fs/cgroup/hugetlb
+    mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb
+}
+
+main
