@@ -19,12 +19,35 @@ pub struct Arguments {
 /// Engines show this beside the name; `spec:` is a line that runc has too.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "{}\nspec: {}\nwasmtime: {}",
+        "version {}\nspec: {}\nwasmtime: {}",
         env!("CARGO_PKG_VERSION"),
         oci_spec::runtime::VERSION,
         crate::wasm::engine::WASMTIME_VERSION
     )
 });
+
+impl Command {
+    /// How many descriptors from 3 on the container's program inherits.
+    pub fn preserved_fds(&self) -> i32 {
+        match self {
+            Self::Create(options) => options.preserve_fds,
+            Self::Run(options) => options.preserve_fds,
+            Self::Exec(options) => options.preserve_fds,
+            _ => 0,
+        }
+    }
+}
+
+/// The global options alone, to know where an error about the rest goes.
+#[derive(Parser, Debug)]
+#[command(disable_help_flag = true)]
+pub struct GlobalOnly {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub global: liboci_cli::GlobalOpts,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<std::ffi::OsString>,
+}
 
 /// The commands of runc.
 #[derive(Subcommand, Debug)]
@@ -66,6 +89,9 @@ pub enum Command {
     /// Internal: compile the module on standard input.
     #[command(name = crate::wasm::compile::COMMAND, hide = true)]
     CompileModule,
+    /// Internal: the hook that brings the loopback interface up.
+    #[command(name = crate::container::network::LOOPBACK_COMMAND, hide = true)]
+    LoopbackUp,
     /// Internal: the hook that sets kernel parameters for a wasm container.
     #[command(name = crate::container::without_proc::SYSCTL_COMMAND, hide = true)]
     SetSysctls {

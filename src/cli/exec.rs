@@ -11,7 +11,7 @@ use crate::container::exec::{Options, exec as container_exec};
 use crate::container::foreground::Foreground;
 use crate::container::state::Container;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::oci::bundle::read_limited;
+use crate::oci::bundle::{parse, read_limited};
 
 /// Runs a process in a running container; unless detached, stays until it ends. Returns its exit
 /// code.
@@ -60,8 +60,7 @@ pub fn exec(root: &Path, args: &Exec) -> Result<u8> {
 /// The process of `--process`, or the container's own, changed by the other options.
 fn process(args: &Exec, spec: impl FnOnce() -> Result<Spec>) -> Result<Process> {
     if let Some(path) = &args.process {
-        return serde_json::from_slice(&read_limited(path)?)
-            .context(ErrorKind::InvalidArgument, || format!("--process {}", path.display()));
+        return parse(&read_limited(path)?, path);
     }
     if args.command.is_empty() {
         return Err(Error::invalid("no command to execute; give one, or --process"));

@@ -20,7 +20,7 @@ use clap::Parser;
 use nix::unistd::geteuid;
 
 use crate::container::state::Container;
-use crate::container::{delete, kill, pause, start, without_proc};
+use crate::container::{delete, kill, network, pause, start, without_proc};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::{descriptors, seal};
 use args::{Arguments, Command};
@@ -28,24 +28,50 @@ use args::{Arguments, Command};
 /// Runs the command that `args` name, program name included, and returns its exit code. Errors go
 /// to standard error and to `--log`, in one sentence.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are errors to clap, with exit code 0.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        // Help and version are errors to clap, and go to standard output.
+        Err(error) if !error.use_stderr() => {
+            let printed = error.print();
+            return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
+        Err(error) => return refuse(&args, &error),
     };
+    // Before anything is opened, since that would take the place of a missing descriptor.
+    let preserved = check_preserved(arguments.command.preserved_fds());
     if let Err(error) = logger::init(&arguments.global) {
         eprintln!("runwasm: {error}");
         return ExitCode::FAILURE;
     }
-    match execute(arguments) {
+    match preserved.and_then(|()| execute(arguments)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             logger::fatal(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Reports a command line that cannot be parsed: engines read the log, not standard error.
+fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
+    let text = error.render().to_string();
+    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    if let Ok(only) = args::GlobalOnly::try_parse_from(args) {
+        // A log that cannot be opened either is the lesser problem.
+        let _ = logger::init(&only.global);
+    }
+    logger::fatal(&Error::invalid(format!("{sentence}; see runwasm --help")));
+    ExitCode::FAILURE
+}
+
+/// Checks that the descriptors to be preserved are open, as runc does.
+fn check_preserved(count: i32) -> Result<()> {
+    match (3..3 + i64::from(count)).find(|&fd| !descriptors::is_open(fd as i32)) {
+        Some(fd) => {
+            Err(Error::invalid(format!("--preserve-fds {count}: descriptor {fd} is not open")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -55,17 +81,18 @@ fn execute(arguments: Arguments) -> Result<u8> {
     let done = |()| 0;
     match arguments.command {
         Command::CompileModule => crate::wasm::compile::child().map(done),
+        Command::LoopbackUp => network::loopback_up().map(done),
         Command::SetSysctls { parameters } => without_proc::set_sysctls(&parameters).map(done),
         Command::Create(options) => {
-            protect(&root)?;
+            protect(&root, options.preserve_fds)?;
             create::create(&root, global, &options).map(done)
         }
         Command::Run(options) => {
-            protect(&root)?;
+            protect(&root, options.preserve_fds)?;
             create::run(&root, global, &options)
         }
         Command::Exec(options) => {
-            protect(&root)?;
+            protect(&root, options.preserve_fds)?;
             exec::exec(&root, &options)
         }
         Command::Start(options) => start::start(&mut load(&root, &options.container_id)?).map(done),
@@ -120,9 +147,11 @@ fn root(given: Option<&Path>) -> Result<PathBuf> {
 
 /// Before anything of a container is touched: the binary that its process will show as
 /// /proc/PID/exe must not be writable, and nothing that our caller left open may reach it.
-fn protect(root: &Path) -> Result<()> {
+fn protect(root: &Path, preserve_fds: i32) -> Result<()> {
     std::fs::create_dir_all(root).os(|| format!("create {}", root.display()))?;
     seal::ensure_sealed(root)?;
-    // Descriptors to be preserved are unmarked again by libcontainer.
-    descriptors::cloexec_from(3).os(|| "protect inherited descriptors")
+    // systemd's way of passing descriptors; libcontainer hands these on as well.
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    descriptors::cloexec_from(3 + preserve_fds.max(0) + listen)
+        .os(|| "protect inherited descriptors")
 }

@@ -24,6 +24,12 @@ pub fn spec(args: &Args) -> Result<()> {
     spec.set_hostname(Some(env!("CARGO_PKG_NAME").to_owned()));
     if let Some(process) = spec.process_mut() {
         process.set_terminal(Some(true));
+        // As runc's default since CVE-2022-29162; without inheritable ones, ambient ones are none.
+        let capabilities = process.capabilities().clone().map(|mut capabilities| {
+            capabilities.set_inheritable(None).set_ambient(None);
+            capabilities
+        });
+        process.set_capabilities(capabilities);
     }
     let path = args.bundle.as_deref().unwrap_or(Path::new(".")).join("config.json");
     let text = serde_json::to_string_pretty(&spec).os(|| "encode the spec")?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::container::state::Container;
 use crate::container::update;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::oci::bundle::read_limited;
+use crate::oci::bundle::{parse, read_limited};
 
 /// Changes the limits of a container: those in `--resources`, or those given one by one.
 ///
@@ -18,8 +18,7 @@ use crate::oci::bundle::read_limited;
 /// [`ErrorKind::InvalidArgument`] for a malformed file or no limit at all.
 pub fn update(container: &Container, args: &Update) -> Result<()> {
     let resources: LinuxResources = match &args.resources {
-        Some(path) => serde_json::from_slice(&read(path)?)
-            .context(ErrorKind::InvalidArgument, || format!("--resources {}", path.display()))?,
+        Some(path) => parse(&read(path)?, path)?,
         None => serde_json::from_value(from_flags(args)?)
             .context(ErrorKind::InvalidArgument, || "limits")?,
     };

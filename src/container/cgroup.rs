@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use libcgroups::common::{AnyCgroupManager, CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcgroups::common::{
+    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, create_cgroup_manager,
+    get_cgroup_setup,
+};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -21,6 +24,11 @@ pub fn default_path(id: &str, systemd: bool) -> PathBuf {
     } else {
         PathBuf::from(format!("/runwasm-{id}"))
     }
+}
+
+/// Whether this host has the unified hierarchy only.
+pub fn is_v2() -> bool {
+    matches!(get_cgroup_setup(), Ok(CgroupSetup::Unified))
 }
 
 /// libcontainer's description of the cgroup.

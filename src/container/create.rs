@@ -1,7 +1,7 @@
 //! Creating a container: everything up to, and not including, the first instruction of its
 //! program.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,21 @@ use libcontainer::user_ns::UserNamespaceConfig;
 use libcontainer::workload::Executor;
 use libcontainer::{apparmor, tty, utils};
 use nix::sys::wait::waitpid;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Capabilities, Hook, LinuxCapabilities, Spec};
 use pathrs::Root;
 
-use super::executor::{InitExecutor, LinuxExecutor, WasmExecutor};
-use super::state::{Container, LINUX, Record, WASM, claim, start_time};
+use super::delete::kill_creators;
+use super::executor::{LinuxExecutor, Role, Surrounded, WasmExecutor};
+use super::state::{CREATING, Container, LINUX, Record, WASM, claim, start_time};
 use super::without_proc::{self, AppArmor};
-use super::{cgroup, diagnosis, state};
+use super::{cgroup, diagnosis, hooks, network, state};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
 use crate::oci::guest::Guest;
 use crate::oci::mounts::{is_bind, remove_kernel_interfaces};
 use crate::oci::rootfs::{Rootfs, normalise};
 use crate::oci::workload::{Workload, decide};
-use crate::sys::title::ArgumentArea;
+use crate::sys::title::StringArea;
 use crate::wasm::module::prepare;
 
 /// Creates the working directory if the image lacks it, as runc does. One inside a mount, or on a
@@ -141,12 +142,41 @@ fn check(spec: &Spec, options: &Options<'_>) -> Result<()> {
             "process.apparmorProfile is {profile:?}, and AppArmor is not enabled on this host"
         )));
     }
+    check_rootless()?;
     check_mount_sources(spec)?;
+    check_namespace_paths(spec)?;
+    hooks::check(spec)?;
     let syscall = create_syscall();
     utils::validate_spec_for_new_user_ns(spec, &*syscall)
         .context(ErrorKind::InvalidArgument, || "config.json: linux.namespaces")?;
     utils::validate_spec_for_net_devices(spec, &*syscall)
         .context(ErrorKind::InvalidArgument, || "config.json: linux.netDevices")
+}
+
+/// libcontainer joins a cgroup in any case, and under cgroup v1 only root may.
+fn check_rootless() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() && !cgroup::is_v2() {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "containers of users other than root need cgroup v2, and this host has cgroup v1",
+        ));
+    }
+    Ok(())
+}
+
+fn check_namespace_paths(spec: &Spec) -> Result<()> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    for (i, namespace) in namespaces.into_iter().flatten().enumerate() {
+        if let Some(path) = namespace.path()
+            && !path.exists()
+        {
+            return Err(Error::invalid(format!(
+                "linux.namespaces[{i}]: path {} does not exist: no such file or directory",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn check_mount_sources(spec: &Spec) -> Result<()> {
@@ -165,13 +195,13 @@ fn check_mount_sources(spec: &Spec) -> Result<()> {
 }
 
 /// Chooses the executor, and prepares what it runs.
-fn choose_executor(spec: &mut Spec, record: &mut Record) -> Result<Box<dyn Executor>> {
+fn choose_executor(spec: &mut Spec, record: &mut Record, role: Role) -> Result<Box<dyn Executor>> {
     let mounts = spec.mounts().clone().unwrap_or_default();
     let decision = decide(spec, &Rootfs::open(&record.rootfs, &mounts)?)?;
     record.reason = decision.reason;
     let Workload::Wasm(file) = decision.workload else {
         record.workload = LINUX.to_owned();
-        return Ok(Box::new(InitExecutor(LinuxExecutor::default())));
+        return Ok(Box::new(Surrounded::new(LinuxExecutor::default(), role)));
     };
     record.workload = WASM.to_owned();
     remove_kernel_interfaces(spec)?;
@@ -180,12 +210,13 @@ fn choose_executor(spec: &mut Spec, record: &mut Record) -> Result<Box<dyn Execu
     without_proc::set_sysctls_by_hook(spec)?;
     let apparmor = AppArmor::take(spec)?;
     let process = spec.process().clone().unwrap_or_default();
-    Ok(Box::new(WasmExecutor {
+    let workload = WasmExecutor {
         prepared: prepare(&file)?,
         guest: Guest::new(spec, &process),
         apparmor,
-        arguments: ArgumentArea::locate(),
-    }))
+        strings: StringArea::locate(),
+    };
+    Ok(Box::new(Surrounded::new(workload, role)))
 }
 
 fn build(
@@ -195,14 +226,13 @@ fn build(
     options: &Options<'_>,
 ) -> Result<Container> {
     let Bundle { dir: bundle_dir, mut spec } = bundle;
+    // Held by this process and those it makes, until the container's program runs; `delete` finds
+    // what a killed creation left by it.
+    let _creating =
+        File::create(dir.join(CREATING)).os(|| "mark the container as being created")?;
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(record.cgroup_path.clone()));
     }
-    let executor = choose_executor(&mut spec, record)?;
-    log::info!("container {:?} runs as {}: {}", options.id, record.workload, record.reason);
-    record.save(dir)?;
-    make_cwd(&spec, record);
-
     let mut inner = Inner::new(options.id, ContainerStatus::Creating, None, &bundle_dir, dir)
         .os(|| "describe the container")?;
     inner.set_systemd(options.systemd_cgroup).set_annotations(spec.annotations().clone());
@@ -211,7 +241,16 @@ fn build(
         .and_then(|config| config.save(dir))
         .os(|| "save the container's hooks")?;
 
-    let pid = spawn(dir, spec, executor, &inner, record, options)?;
+    let role = Role::Init { hooks: take_start_hooks(&mut spec), state: inner.state.clone().into() };
+    let executor = choose_executor(&mut spec, record, role)?;
+    log::info!("container {:?} runs as {}: {}", options.id, record.workload, record.reason);
+    record.save(dir)?;
+    make_cwd(&spec, record);
+    require_capabilities(&mut spec, None);
+    let _network = network::prepare(&mut spec)?;
+    let hooks = spec.hooks().clone();
+    let pid = spawn(dir, spec, executor, &inner, record, options)
+        .map_err(|error| hooks::name_in(error, hooks.as_ref()))?;
     record.init_start_time = start_time(pid);
     record.save(dir)?;
     inner.set_status(ContainerStatus::Created);
@@ -221,6 +260,33 @@ fn build(
         write_pid_file(path, pid)?;
     }
     Ok(Container { inner, record: record.clone() })
+}
+
+/// Takes the startContainer hooks out of the spec: libcontainer would tell them that the container
+/// is still being created.
+fn take_start_hooks(spec: &mut Spec) -> Vec<Hook> {
+    let Some(mut hooks) = spec.hooks().clone() else {
+        return Vec::new();
+    };
+    let start = hooks.start_container().clone().unwrap_or_default();
+    hooks.set_start_container(None);
+    spec.set_hooks(Some(hooks));
+    start
+}
+
+/// A process that lists no capabilities has `fallback`, or none: libcontainer would let it keep
+/// all.
+pub fn require_capabilities(spec: &mut Spec, fallback: Option<LinuxCapabilities>) {
+    let Some(process) = spec.process_mut() else {
+        return;
+    };
+    if process.capabilities().is_none() {
+        let mut none = LinuxCapabilities::default();
+        let empty = || Some(Capabilities::default());
+        none.set_bounding(empty()).set_effective(empty()).set_permitted(empty());
+        none.set_inheritable(empty()).set_ambient(empty());
+        process.set_capabilities(Some(fallback.unwrap_or(none)));
+    }
 }
 
 fn spawn(
@@ -313,10 +379,11 @@ pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 
 /// Takes back a creation that failed. Its own failures are logged: the cause matters more.
 fn clean_up(dir: &Path, record: &Record, id: &str) {
-    let cleaned = cgroup::manager(record, id).and_then(|manager| {
-        cgroup::kill_all(&manager)?;
+    let cleaned = kill_creators(dir).and_then(|()| {
         // The processes are children of this one, and would keep the cgroup as zombies.
         while waitpid(None, None).is_ok() {}
+        let manager = cgroup::manager(record, id)?;
+        cgroup::kill_all(&manager)?;
         cgroup::remove(&manager)
     });
     let removed = fs::remove_dir_all(dir).os(|| format!("remove {}", dir.display()));

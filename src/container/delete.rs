@@ -1,16 +1,17 @@
 //! Deleting a container, whatever state its creation or its engine left it in.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libcontainer::config::YoukiConfig;
-use libcontainer::hooks::run_hooks;
+use libcontainer::container::ContainerStatus;
 use libcontainer::process::intel_rdt::cleanup_intel_rdt;
 use nix::sys::signal::Signal;
 
-use super::cgroup;
-use super::state::{Container, Record, Status, directory, does_not_exist};
+use super::state::{CREATING, Container, Record, Status, directory, does_not_exist};
+use super::{cgroup, hooks};
 use crate::error::{Context, Error, Result};
 use crate::sys::pidfd::PidFd;
 
@@ -32,6 +33,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
         Ok(mut container) => delete_loaded(&mut container, force),
         // What a killed `create`, or a full disk, left behind.
         Err(_) if force => {
+            kill_creators(&dir)?;
             if let Some(record) = Record::salvage(&dir) {
                 clear_cgroup(&record, id)?;
             }
@@ -49,6 +51,9 @@ fn delete_loaded(container: &mut Container, force: bool) -> Result<()> {
             container.id(),
             status.as_str()
         )));
+    }
+    if status == Status::Creating {
+        kill_creators(&container.inner.root)?;
     }
     if let Some(pid) = container.init()
         && let Ok(init) = PidFd::open(pid)
@@ -70,16 +75,56 @@ fn delete_loaded(container: &mut Container, force: bool) -> Result<()> {
     ) {
         log::warn!("remove the resctrl group: {error}");
     }
-    let hooks = YoukiConfig::load(&inner.root).ok().and_then(|config| config.hooks);
+    let config = YoukiConfig::load(&inner.root).ok().and_then(|config| config.hooks);
     let dir = inner.root.clone();
     fs::remove_dir_all(&dir).os(|| format!("remove {}", dir.display()))?;
-    // The runtime spec: poststop runs after deletion, and a failing hook is a warning.
-    let poststop = hooks.as_ref().and_then(|hooks| hooks.poststop().as_ref());
-    container.inner.set_status(libcontainer::container::ContainerStatus::Stopped);
-    if let Err(error) = run_hooks(poststop, Some(&container.inner.state), None, None, None) {
-        log::warn!("poststop hook: {error}");
-    }
+    // The runtime spec: poststop hooks run after deletion.
+    container.inner.set_status(ContainerStatus::Stopped);
+    let poststop = config.as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    hooks::run_all("poststop", poststop, &container.inner.state);
     Ok(())
+}
+
+/// Kills the processes, this one excepted, that hold the mark of a container being created: a
+/// `create` that is still at it, and what one that was killed left. They may not have joined the
+/// cgroup yet, and would create it again.
+///
+/// # Errors
+/// When one does not die.
+pub fn kill_creators(dir: &Path) -> Result<()> {
+    let Ok(mark) = fs::metadata(dir.join(CREATING)) else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        let holders = holders(&mark);
+        if holders.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::os(format!("processes {holders:?} do not die")));
+        }
+        for pid in holders {
+            if let Ok(process) = PidFd::open(pid) {
+                process.kill().ok();
+                process.wait_end(Some(Duration::from_millis(100))).ok();
+            }
+        }
+    }
+}
+
+/// The processes, this one excepted, that have the file open.
+fn holders(file: &fs::Metadata) -> Vec<i32> {
+    let own = std::process::id() as i32;
+    let number = |entry: &fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+    let holds = |pid: i32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| fs::metadata(entry.path()).ok())
+            .any(|meta| (meta.dev(), meta.ino()) == (file.dev(), file.ino()))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| number(&entry)).filter(|&pid| pid != own && holds(pid)).collect()
 }
 
 /// Under cgroup v1 a frozen process does not take SIGKILL.

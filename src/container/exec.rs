@@ -16,8 +16,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
 
-use super::create::{Console, connect_console, not_dumpable, spec_of, write_pid_file};
-use super::executor::{LinuxExecutor, WasmExecutor};
+use super::create::{
+    Console, connect_console, not_dumpable, require_capabilities, spec_of, write_pid_file,
+};
+use super::executor::{LinuxExecutor, Role, Surrounded, WasmExecutor};
 use super::state::{Container, Status, WASM};
 use super::without_proc::{self, AppArmor};
 use super::{cgroup, diagnosis};
@@ -26,7 +28,8 @@ use crate::oci::bundle::check_process;
 use crate::oci::guest::Guest;
 use crate::oci::rootfs::Rootfs;
 use crate::oci::workload::{Workload, decide_exec};
-use crate::sys::title::ArgumentArea;
+use crate::sys::pidfd::PidFd;
+use crate::sys::title::StringArea;
 use crate::wasm::module::prepare;
 
 /// What `exec` takes.
@@ -57,7 +60,9 @@ pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     let mut spec = spec_of(container)?;
     let namespaces = open_namespaces(&spec, init)?;
     let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
+    let capabilities = spec.process().as_ref().and_then(|first| first.capabilities().clone());
     adapt(&mut spec, options.process.clone(), &namespaces)?;
+    require_capabilities(&mut spec, capabilities);
     if container.record.workload == WASM {
         without_proc::inherit_groups(&mut spec, mappings.as_deref())?;
     }
@@ -89,21 +94,25 @@ fn require_running(container: &Container, ignore_paused: bool) -> Result<i32> {
 /// A wasm file in a wasm container runs as wasm. In a Linux container it does not: the guest
 /// would find that container's /proc.
 fn choose_executor(container: &Container, spec: &mut Spec, init: i32) -> Result<Box<dyn Executor>> {
+    let parent = PidFd::open(std::process::id() as i32).os(|| "watch this process")?;
+    let role = Role::Exec { parent: parent.into() };
+    let linux = |role| Ok(Box::new(Surrounded::new(LinuxExecutor::default(), role)) as _);
     if container.record.workload != WASM {
-        return Ok(Box::new(LinuxExecutor::default()));
+        return linux(role);
     }
     let process = &spec.process().clone().unwrap_or_default();
     // The link itself would not be followed; the dot behind it makes it a directory.
     let rootfs = Rootfs::open(&PathBuf::from(format!("/proc/{init}/root/.")), &[])?;
     let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
-        return Ok(Box::new(LinuxExecutor::default()));
+        return linux(role);
     };
-    Ok(Box::new(WasmExecutor {
+    let workload = WasmExecutor {
         prepared: prepare(&file)?,
         guest: Guest::new(spec, process),
         apparmor: AppArmor::take(spec)?,
-        arguments: ArgumentArea::locate(),
-    }))
+        strings: StringArea::locate(),
+    };
+    Ok(Box::new(Surrounded::new(workload, role)))
 }
 
 /// The namespaces to join, held open: once in the container's user namespace, /proc of the init

@@ -10,19 +10,25 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::exit;
+use std::rc::Rc;
+use std::time::Duration;
 
 use caps::{CapSet, CapsHashSet};
+use libcontainer::container::{ContainerStatus, State};
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use nix::errno::Errno;
-use oci_spec::runtime::{Process, Spec};
+use nix::sys::signal::Signal;
+use oci_spec::runtime::{Hook, Process, Spec};
 
+use super::hooks;
 use super::without_proc::AppArmor;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::guest::Guest;
-use crate::sys::title::ArgumentArea;
-use crate::sys::{descriptors, signals};
+use crate::sys::pidfd::PidFd;
+use crate::sys::title::StringArea;
+use crate::sys::{descriptors, signals, terminal};
 use crate::wasm::command;
 use crate::wasm::module::Prepared;
 
@@ -100,9 +106,6 @@ fn find_program(process: &Process) -> Result<PathBuf> {
 
 fn executable(path: &Path) -> Result<(), Errno> {
     let meta = fs::metadata(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))?;
-    if meta.is_dir() {
-        return Err(Errno::EISDIR);
-    }
     if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
@@ -142,26 +145,95 @@ fn merge(spec: &[String], with_additions: &[String]) -> Vec<String> {
     spec.iter().cloned().chain(additions).collect()
 }
 
-/// The executor for the container's first process: nobody reads an error after `start`, so it
-/// goes to the container's standard error.
+/// What the process is to the container.
 #[derive(Clone)]
-pub struct InitExecutor<E>(pub E);
+pub enum Role {
+    /// Its first process, which waits for `start` and then runs the startContainer hooks.
+    Init {
+        /// The startContainer hooks.
+        hooks: Vec<Hook>,
+        /// What they are told.
+        state: Box<State>,
+    },
+    /// A later one, which must not outlive the `exec` that waits to start it.
+    Exec {
+        /// That process.
+        parent: Rc<PidFd>,
+    },
+}
 
-impl<E: Executor + Clone + 'static> Executor for InitExecutor<E> {
+/// What surrounds a workload, wasm or Linux.
+#[derive(Clone)]
+pub struct Surrounded<E> {
+    workload: E,
+    role: Role,
+    env: RefCell<HashMap<String, String>>,
+}
+
+impl<E> Surrounded<E> {
+    /// Surrounds `workload` with what its `role` asks for.
+    pub fn new(workload: E, role: Role) -> Self {
+        Self { workload, role, env: RefCell::default() }
+    }
+
+    /// The state that startContainer hooks are told, with the pid inside the container as in runc.
+    fn run_start_hooks(&self) -> Result<()> {
+        let Role::Init { hooks: start_hooks, state } = &self.role else {
+            return Ok(());
+        };
+        let mut state = state.clone();
+        state.status = ContainerStatus::Created;
+        state.pid = Some(nix::unistd::getpid().as_raw());
+        hooks::run("startContainer", start_hooks, &state, Some(&self.env.borrow()))
+    }
+}
+
+impl<E: Executor + Clone + 'static> Executor for Surrounded<E> {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        self.0.validate(spec)
+        set_console_size(spec);
+        self.workload.validate(spec)?;
+        if let Role::Exec { parent } = &self.role {
+            end_with(parent)
+                .map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))?;
+        }
+        Ok(())
     }
 
     fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        self.0.setup_envs(envs)
+        self.env.borrow_mut().clone_from(&envs);
+        self.workload.setup_envs(envs)
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        if let Err(error) = self.0.exec(spec) {
+        if matches!(self.role, Role::Exec { .. }) {
+            // Started: from here on it lives as long as the container.
+            nix::sys::prctl::set_pdeathsig(None)
+                .map_err(|errno| ExecutorError::Other(errno.to_string()))?;
+            return self.workload.exec(spec);
+        }
+        let hooks = self.run_start_hooks().map_err(|error| ExecutorError::Other(error.to_string()));
+        // Nobody reads an error after `start`, so it goes to the container's standard error.
+        if let Err(error) = hooks.and_then(|()| self.workload.exec(spec)) {
             eprintln!("{error}");
         }
         exit(EXEC_FAILED)
     }
+}
+
+/// Gives the terminal the size that `process.consoleSize` asks for.
+fn set_console_size(spec: &Spec) {
+    let process = spec.process().as_ref();
+    let terminal = process.is_some_and(|process| process.terminal().unwrap_or(false));
+    if let Some(size) = process.and_then(|process| process.console_size()).filter(|_| terminal) {
+        terminal::set_size(&std::io::stdin(), size.height(), size.width());
+    }
+}
+
+/// Has the kernel kill this process when `parent` dies, also if it is dead already.
+fn end_with(parent: &PidFd) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).os(|| "end with the exec command")?;
+    let ended = parent.wait_end(Some(Duration::ZERO)).os(|| "watch the exec command")?;
+    if ended { Err(Error::os("the exec command has ended")) } else { Ok(()) }
 }
 
 /// Runs a wasm program in this very process: there is no execve, so what execve gives for free is
@@ -174,8 +246,8 @@ pub struct WasmExecutor {
     pub guest: Guest,
     /// The AppArmor profile to enter.
     pub apparmor: Option<AppArmor>,
-    /// For the process title.
-    pub arguments: Option<ArgumentArea>,
+    /// For the process title and environment.
+    pub strings: Option<StringArea>,
 }
 
 impl Executor for WasmExecutor {
@@ -190,7 +262,12 @@ impl Executor for WasmExecutor {
         confined.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
     }
 
+    /// The guest's environment is its own; the process's must not show the host's.
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        if let Some(area) = self.strings {
+            area.clear_environment();
+            area.set_title(&self.guest.args.join(" "));
+        }
         Ok(())
     }
 
@@ -205,9 +282,6 @@ impl Executor for WasmExecutor {
 
 impl WasmExecutor {
     fn run(&self) -> Result<i32> {
-        if let Some(area) = self.arguments {
-            area.set_title(&self.guest.args.join(" "));
-        }
         descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &self.prepared.descriptors)
             .os(|| "close descriptors")?;
         drop_capabilities().os(|| "drop capabilities")?;
@@ -251,7 +325,7 @@ mod tests {
         let error = |program| find_program(&process(program, "/bin")).unwrap_err().to_string();
         assert_eq!(error("/no/such"), r#"exec: "/no/such": no such file or directory"#);
         assert_eq!(error("/etc/passwd"), r#"exec: "/etc/passwd": permission denied"#);
-        assert_eq!(error("/etc"), r#"exec: "/etc": is a directory"#);
+        assert_eq!(error("/etc"), r#"exec: "/etc": permission denied"#);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use libcontainer::config::YoukiConfig;
 use libcontainer::container::ContainerStatus;
-use libcontainer::hooks::run_hooks;
 use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
 
+use super::hooks;
 use super::state::{Container, Status};
 use crate::error::{Context, Error, Result};
 
@@ -34,9 +34,6 @@ pub fn start(container: &mut Container) -> Result<()> {
         .os(|| "tell the container's process to start")?;
     container.save_status(ContainerStatus::Running)?;
     let poststart = config.hooks.as_ref().and_then(|hooks| hooks.poststart().as_ref());
-    // The runtime spec: a failing poststart hook is a warning, and the container goes on.
-    if let Err(error) = run_hooks(poststart, Some(&container.inner.state), Some(&dir), None, None) {
-        log::warn!("poststart hook: {error}");
-    }
+    hooks::run_all("poststart", poststart, &container.inner.state);
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 /// The longest container id, in bytes: a directory name.
 const MAX_ID: usize = 255;
 const RECORD: &str = "runwasm.json";
+/// In a state directory: a file that the creating process and those it makes hold open.
+pub const CREATING: &str = "creating";
 /// The workload of a wasm container in a [`Record`] and in `state`.
 pub const WASM: &str = "wasm";
 /// The workload of any other container.

@@ -52,8 +52,7 @@ fn on_host(gid: u32, mappings: Option<&[LinuxIdMapping]>) -> Option<Gid> {
     })
 }
 
-/// Takes the kernel parameters out of the spec and has them set by a hook: createContainer hooks
-/// run in the container's namespaces, as root, while the host's /proc is still there.
+/// Takes the kernel parameters out of the spec and has them set by a hook.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] naming a parameter that this kernel does not have.
@@ -69,13 +68,22 @@ pub fn set_sysctls_by_hook(spec: &mut Spec) -> Result<()> {
     if let Some(name) = sysctls.keys().find(|name| !sysctl_path(name).exists()) {
         return Err(Error::invalid(format!("linux.sysctl: this kernel has no parameter {name:?}")));
     }
-    let mut args = vec![env!("CARGO_PKG_NAME").to_owned(), SYSCTL_COMMAND.to_owned()];
+    let mut args = vec![SYSCTL_COMMAND.to_owned()];
     args.extend(sysctls.iter().map(|(name, value)| format!("{name}={value}")));
+    add_hook(spec, &args)
+}
+
+/// Has a hidden command of this binary run as the first createContainer hook: in the container's
+/// namespaces, as root, while the host's /proc is still there.
+///
+/// # Errors
+/// Cannot fail in practice; the spec's builders want it.
+pub fn add_hook(spec: &mut Spec, command: &[String]) -> Result<()> {
     let hook = HookBuilder::default()
         .path("/proc/self/exe")
-        .args(args)
+        .args([&[env!("CARGO_PKG_NAME").to_owned()], command].concat())
         .build()
-        .os(|| "describe the hook that sets linux.sysctl")?;
+        .os(|| "describe a hook")?;
     let mut hooks = match spec.hooks() {
         Some(hooks) => hooks.clone(),
         None => HooksBuilder::default().build().os(|| "describe hooks")?,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use libcontainer::validator::Validator;
 use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -47,9 +48,7 @@ impl Bundle {
 }
 
 fn read_spec(path: &Path) -> Result<Spec> {
-    let bytes = read_limited(path)?;
-    let spec: Spec = serde_json::from_slice(&bytes)
-        .context(ErrorKind::InvalidArgument, || path.display().to_string())?;
+    let spec: Spec = parse(&read_limited(path)?, path)?;
     if !spec.version().starts_with("1.") {
         return Err(Error::invalid(format!(
             "config.json: ociVersion is {:?}, expected 1.x.y",
@@ -57,6 +56,19 @@ fn read_spec(path: &Path) -> Result<Spec> {
         )));
     }
     Ok(spec)
+}
+
+/// Decodes JSON.
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] naming `path`, the field, what was found and what is expected.
+pub fn parse<T: DeserializeOwned>(json: &[u8], path: &Path) -> Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .context(ErrorKind::InvalidArgument, || path.display().to_string())?;
+    let rest = deserializer.end();
+    rest.context(ErrorKind::InvalidArgument, || path.display().to_string())?;
+    Ok(value)
 }
 
 /// Reads a JSON file of bounded size.
@@ -94,6 +106,7 @@ fn check(spec: &Spec) -> Result<()> {
     }
     check_process(process)?;
     check_mounts(spec)?;
+    check_namespaces(spec)?;
     Validator::validate_spec(spec).context(ErrorKind::InvalidArgument, || "config.json")
 }
 
@@ -119,6 +132,7 @@ pub fn check_process(process: &Process) -> Result<()> {
             process.cwd().display().to_string()
         )));
     }
+    check_rlimits(process)?;
     let env = process.env().as_deref().unwrap_or_default();
     let cwd = process.cwd().to_string_lossy();
     let strings = args.iter().map(|s| ("process.args", s.as_str()));
@@ -127,6 +141,43 @@ pub fn check_process(process: &Process) -> Result<()> {
         if text.contains('\0') {
             return Err(Error::invalid(format!("{field} holds {text:?}, which has a NUL byte")));
         }
+    }
+    Ok(())
+}
+
+/// Of each type there can be one, and its path, if it has one, must be there.
+fn check_namespaces(spec: &Spec) -> Result<()> {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let mut seen = Vec::new();
+    for (i, namespace) in namespaces.unwrap_or_default().iter().enumerate() {
+        let typ = namespace.typ();
+        if seen.contains(&typ) {
+            return Err(Error::invalid(format!(
+                "linux.namespaces[{i}]: duplicate namespace {typ}; list each type once"
+            )));
+        }
+        seen.push(typ);
+    }
+    Ok(())
+}
+
+fn check_rlimits(process: &Process) -> Result<()> {
+    let mut seen = Vec::new();
+    for (i, limit) in process.rlimits().iter().flatten().enumerate() {
+        let typ = limit.typ();
+        if seen.contains(&typ) {
+            return Err(Error::invalid(format!(
+                "process.rlimits[{i}]: duplicate {typ}; list each type once"
+            )));
+        }
+        if limit.soft() > limit.hard() {
+            return Err(Error::invalid(format!(
+                "process.rlimits[{i}]: {typ} has a soft limit of {}, above its hard limit of {}",
+                limit.soft(),
+                limit.hard()
+            )));
+        }
+        seen.push(typ);
     }
     Ok(())
 }

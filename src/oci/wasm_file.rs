@@ -28,6 +28,8 @@ pub enum Format {
     Script,
     /// No bytes at all.
     Empty,
+    /// Printable text.
+    PlainText,
     /// Anything else.
     Other,
 }
@@ -49,6 +51,9 @@ impl Format {
             [0x7f, b'E', b'L', b'F', ..] => Self::Elf,
             [b'#', b'!', ..] => Self::Script,
             _ if text && text_to_binary(file).is_ok() => Self::Text,
+            text if text.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace()) => {
+                Self::PlainText
+            }
             _ => Self::Other,
         })
     }
@@ -69,6 +74,7 @@ impl Format {
             Self::Elf => "an ELF file",
             Self::Script => "a #! script",
             Self::Empty => "empty",
+            Self::PlainText => "plain text",
             Self::Other => "neither WebAssembly nor an executable format",
         }
     }

@@ -156,7 +156,7 @@ impl Container {
                 self.end_the_rest().await;
             }
             process.drain().await;
-            info!("{} {}: exited with {}", self.id, process.exec_id, exit.status);
+            info!("{}: process {} exited with {}", self.id, process.pid(), exit.status);
             self.shim.events.publish(TaskExit {
                 container_id: self.id.clone(),
                 id: self.event_id(&process),

@@ -90,6 +90,10 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 0.3", "sh", "--log"]).arg(log);
         let mut call = command.spawn().unwrap();
+        // A new process has no arguments for a moment.
+        while std::fs::read(format!("/proc/{}/cmdline", call.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         let start = Instant::now();
         settle(dir.path());
         assert!(call.try_wait().unwrap().unwrap().success());

@@ -25,6 +25,12 @@ pub fn close_from(first: RawFd, kept: &[RawFd]) -> io::Result<()> {
     close_range(next, RawFd::MAX, 0)
 }
 
+/// Whether the number `fd` refers to an open descriptor.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: no memory is passed and nothing is changed.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// Closes `fds`, which something that is never used or dropped again still owns.
 pub fn close_abandoned(fds: &[RawFd]) {
     for &fd in fds {

@@ -4,6 +4,7 @@
 
 pub mod artefact;
 pub mod descriptors;
+pub mod loopback;
 pub mod names;
 pub mod pidfd;
 pub mod priority;

@@ -37,3 +37,12 @@ pub fn copy_size(from: &impl AsFd, to: &impl AsFd) {
         }
     }
 }
+
+/// Gives the terminal `to` a size in characters; does nothing if it is no terminal.
+pub fn set_size(to: &impl AsFd, rows: u64, columns: u64) {
+    let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
+    let size =
+        libc::winsize { ws_row: cells(rows), ws_col: cells(columns), ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize, which outlives the call.
+    unsafe { libc::ioctl(to.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) };
+}
