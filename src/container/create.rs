@@ -142,7 +142,7 @@ fn check(spec: &Spec, options: &Options<'_>) -> Result<()> {
             "process.apparmorProfile is {profile:?}, and AppArmor is not enabled on this host"
         )));
     }
-    check_rootless()?;
+    check_cgroups(options)?;
     check_mount_sources(spec)?;
     check_namespace_paths(spec)?;
     hooks::check(spec)?;
@@ -154,7 +154,10 @@ fn check(spec: &Spec, options: &Options<'_>) -> Result<()> {
 }
 
 /// libcontainer joins a cgroup in any case, and under cgroup v1 only root may.
-fn check_rootless() -> Result<()> {
+fn check_cgroups(options: &Options<'_>) -> Result<()> {
+    if options.systemd_cgroup && !libcgroups::systemd::booted() {
+        return Err(Error::invalid("--systemd-cgroup: systemd is not running on this host"));
+    }
     if !nix::unistd::geteuid().is_root() && !cgroup::is_v2() {
         return Err(Error::new(
             ErrorKind::Unsupported,

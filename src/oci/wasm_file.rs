@@ -20,6 +20,8 @@ pub enum Format {
     Text,
     /// `\0asm`, but too short or with an unknown version.
     Malformed,
+    /// Fewer bytes than `\0asm`, and all of them its beginning.
+    Truncated,
     /// Machine code made by wasmtime. Never run: it would be native code from a stranger.
     Precompiled,
     /// An ELF file.
@@ -46,6 +48,7 @@ impl Format {
             b"\0asm\x01\0\0\0" => Self::Module,
             b"\0asm\x0d\0\x01\0" => Self::Component,
             [0, b'a', b's', b'm', ..] => Self::Malformed,
+            start if b"\0asm".starts_with(start) => Self::Truncated,
             // e_ident[EI_OSABI] of the object files wasmtime writes (ELFOSABI_WASMTIME).
             [0x7f, b'E', b'L', b'F', _, _, _, 200, ..] => Self::Precompiled,
             [0x7f, b'E', b'L', b'F', ..] => Self::Elf,
@@ -70,6 +73,7 @@ impl Format {
             Self::Component => "a WebAssembly component",
             Self::Text => "a WebAssembly text module",
             Self::Malformed => "a truncated or malformed WebAssembly file",
+            Self::Truncated => "a truncated WebAssembly file",
             Self::Precompiled => "a precompiled module",
             Self::Elf => "an ELF file",
             Self::Script => "a #! script",

@@ -137,11 +137,12 @@ fn row_7_everything_else_is_linux() {
 
 #[test]
 fn a_wasm_name_with_other_content_is_an_error_that_says_what_it_is() {
-    let cases: [(&[u8], &str); 6] = [
+    let cases: [(&[u8], &str); 7] = [
         (ELF, "an ELF file"),
         (b"hello", "plain text"),
         (b"\x80\x81\x82", "neither WebAssembly"),
         (b"", "empty"),
+        (b"\0as", "truncated"),
         (b"#!/bin/sh", "a #! script"),
         (PRECOMPILED, "precompiled"),
     ];

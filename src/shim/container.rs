@@ -155,7 +155,7 @@ impl Container {
             if process.exec_id.is_empty() {
                 self.end_the_rest().await;
             }
-            process.drain().await;
+            process.drain(self.shim.reaper.is_quiet()).await;
             info!("{}: process {} exited with {}", self.id, process.pid(), exit.status);
             self.shim.events.publish(TaskExit {
                 container_id: self.id.clone(),

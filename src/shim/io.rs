@@ -21,6 +21,10 @@ use tokio::task::AbortHandle;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::shim::options::Options;
 
+/// A reader counts when it is seen this often, at this distance.
+const SIGHTINGS: u32 = 3;
+const SIGHTING: Duration = Duration::from_millis(5);
+
 /// What containerd asked for: a URI for each stream, empty when it is not wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stdio {
@@ -129,10 +133,11 @@ impl Ends {
     }
 
     /// The process has ended: so does its output, for a reader that is there or yet to come.
-    pub fn finish(&mut self) {
+    /// `quiet` says that the shim is starting no process.
+    pub fn finish(&mut self, quiet: bool) {
         self.stdin = None;
         for output in &mut self.outputs {
-            output.finish();
+            output.finish(quiet);
         }
     }
 }
@@ -210,8 +215,17 @@ impl Output {
     }
 
     /// Ends the output: a reader sees the end of file after the last byte.
-    fn finish(&mut self) {
-        if let Some(writer) = self.release() {
+    ///
+    /// A client can be late: it opens its end after a fast process is gone. What lies in the FIFO
+    /// lives as long as someone holds it, and an open for reading waits for a writer, so the shim
+    /// stays on as writer until a reader has come or the process is deleted.
+    ///
+    /// With `quiet`, no child of the shim is between fork and exec, where it holds all the shim
+    /// holds and looks like a reader.
+    fn finish(&mut self, quiet: bool) {
+        if let Some(writer) = self.release()
+            && !(quiet && has_reader(&writer))
+        {
             self.lingering = Some(tokio::spawn(linger(writer)).abort_handle());
         }
     }
@@ -223,19 +237,13 @@ impl Output {
         }
     }
 
-    /// Gives up the shim's reader. If it was the only one, there is a writer to keep.
-    ///
-    /// A client can be late: it opens its end after a fast process is gone. What lies in the FIFO
-    /// lives as long as someone holds it, and an open for reading waits for a writer, so the shim
-    /// stays on as writer until a reader has come or the process is deleted.
+    /// Becomes a writer instead of a reader.
     fn release(&mut self) -> Option<File> {
         let reader = self.reader.take()?;
         let same = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
-        let writer = hold(&same, OpenOptions::new().write(true))
+        hold(&same, OpenOptions::new().write(true))
             .inspect_err(|error| debug!("output is dropped if nobody reads it: {error}"))
-            .ok()?;
-        drop(reader);
-        (!has_reader(&writer)).then_some(writer)
+            .ok()
     }
 }
 
@@ -247,11 +255,19 @@ impl Drop for Output {
     }
 }
 
+/// Holds the FIFO until a reader is there, and not just a child on its way to exec.
 async fn linger(writer: File) {
-    let mut pause = Duration::from_millis(5);
-    while !has_reader(&writer) {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(500));
+    let mut pause = SIGHTING;
+    let mut seen = 0;
+    loop {
+        seen = if has_reader(&writer) { seen + 1 } else { 0 };
+        if seen == SIGHTINGS {
+            return;
+        }
+        if seen == 0 {
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        tokio::time::sleep(if seen > 0 { SIGHTING } else { pause }).await;
     }
 }
 
@@ -264,7 +280,7 @@ fn has_reader(writer: &File) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::process::Command;
 
     use super::*;
@@ -298,7 +314,7 @@ mod tests {
         let (mut ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
         let status = Command::new("echo").arg("late").stdout(handles.stdout).status().unwrap();
         assert!(status.success());
-        ends.finish();
+        ends.finish(false);
         let path = stdio.stdout.clone();
         let read = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
         let text = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
@@ -325,7 +341,8 @@ mod tests {
             ..Default::default()
         };
         let (mut ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
-        let mut out = hold(Path::new(&stdio.stdout), OpenOptions::new().read(true)).unwrap();
+        let path = stdio.stdout.clone();
+        let output = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
         let mut command = Command::new("cat");
         let mut cat = command.stdin(handles.stdin).stdout(handles.stdout).spawn().unwrap();
         drop(command);
@@ -341,10 +358,8 @@ mod tests {
         assert!(cat.try_wait().unwrap().is_none(), "cat ended with its client");
         ends.close_stdin();
         assert!(cat.wait().unwrap().success());
-        ends.finish();
-        let mut text = String::new();
-        out.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "one two");
+        ends.finish(false);
+        assert_eq!(output.await.unwrap().unwrap(), "one two");
     }
 
     #[test]

@@ -147,12 +147,13 @@ impl Process {
         }
     }
 
-    /// The process has ended: lets the output end and waits for what is left of it.
-    pub async fn drain(&self) {
+    /// The process has ended: lets the output end and waits for what is left of it. `quiet` says
+    /// that the shim is starting no process.
+    pub async fn drain(&self, quiet: bool) {
         let drained = match &mut self.state().ends {
             None => None,
             Some(Streams::Plain(ends)) => {
-                ends.finish();
+                ends.finish(quiet);
                 None
             }
             Some(Streams::Terminal(terminal)) => {

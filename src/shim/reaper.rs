@@ -4,7 +4,7 @@
 //! its children when the `runwasm` that made them ends. Nothing else in the shim may wait for a
 //! process, or it would take an exit away from here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -41,6 +41,8 @@ struct Children {
     /// before the shim knows its pid. Kept only while an operation that may ask is in flight.
     early: HashMap<u32, Exit>,
     operations: usize,
+    /// The processes that the shim itself has started.
+    spawned: HashSet<u32>,
 }
 
 /// While this lives, the exits of processes nobody watches yet are kept.
@@ -86,7 +88,14 @@ impl Reaper {
         let mut children = self.lock();
         let pid = command.spawn()?.id();
         children.early.remove(&pid);
+        children.spawned.insert(pid);
         Ok(children.watch(pid))
+    }
+
+    /// Whether none of the processes that the shim has started is running. One that has not come
+    /// to its exec yet holds every descriptor of the shim.
+    pub fn is_quiet(&self) -> bool {
+        self.lock().spawned.is_empty()
     }
 
     /// Watches a process that became a child of the shim during `_operation`.
@@ -152,6 +161,7 @@ impl Children {
 
     fn exited(&mut self, pid: u32, exit: Exit) {
         debug!("process {pid} exited with {}", exit.status);
+        self.spawned.remove(&pid);
         match self.watched.remove(&pid) {
             // Whoever watched may have lost interest.
             Some(sender) => drop(sender.send(exit)),

@@ -1,14 +1,13 @@
 //! Waiting for a descriptor in the event loop.
 
-use std::fs::File;
+use std::io::Stdin;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Registers `file` for reading with the current event loop. `None` for what epoll refuses since
-/// it is always ready: regular files and /dev/null.
-pub fn readable(file: File) -> Option<AsyncFd<File>> {
-    // SAFETY: a File owns its descriptor and returns the same one until it is dropped, and
-    // nothing here moves another descriptor into its place.
-    unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) }.ok()
+/// Registers standard input for reading with the current event loop. `None` for what epoll
+/// refuses since it is always ready: regular files and /dev/null.
+pub fn readable(stdin: Stdin) -> Option<AsyncFd<Stdin>> {
+    // SAFETY: Stdin always stands for descriptor 0, which this process never closes or replaces.
+    unsafe { AsyncFd::register_with_interest(stdin, Interest::READABLE) }.ok()
 }

@@ -91,9 +91,9 @@ fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
     wasi.args(&guest.args)
         .envs(&guest.env)
         .initial_cwd(guest.cwd.to_string_lossy())
-        .stdin(Input::new().os(|| "standard input")?)
-        .stdout(Output::new(std::io::stdout()).os(|| "standard output")?)
-        .stderr(Output::new(std::io::stderr()).os(|| "standard error")?)
+        .stdin(Input::default())
+        .stdout(Output::Stdout)
+        .stderr(Output::Stderr)
         // One guest, one thread: a call that blocks holds up nobody else.
         .allow_blocking_current_thread(true)
         .inherit_network()

@@ -1,13 +1,13 @@
 //! The container's standard streams as the guest's, byte for byte: no buffer in between, no
 //! helper thread, no read ahead.
 
-use std::fs::File;
-use std::io::{ErrorKind, IsTerminal as _, Read, Write};
+use std::io::{ErrorKind, Stdin, stdin};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,36 +20,28 @@ use crate::sys::readiness::readable;
 const CHUNK: usize = 1 << 16;
 
 /// Standard input. Reads happen when the guest asks and not before.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Input(Arc<Source>);
 
+/// Descriptor 0 itself: a copy would be one more that is open while the guest runs.
+#[derive(Default)]
 struct Source {
-    file: File,
     /// Readiness by epoll; `None` for what epoll refuses because it is always ready: regular
     /// files and /dev/null. Made on first use, inside the runtime.
-    readiness: OnceLock<Option<AsyncFd<File>>>,
-}
-
-impl Input {
-    /// Wraps the process's standard input.
-    ///
-    /// # Errors
-    /// When descriptor 0 is not open.
-    pub fn new() -> std::io::Result<Self> {
-        let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-        Ok(Self(Arc::new(Source { file, readiness: OnceLock::new() })))
-    }
+    readiness: OnceLock<Option<AsyncFd<Stdin>>>,
 }
 
 impl Source {
-    fn readiness(&self) -> Option<&AsyncFd<File>> {
-        let register = || readable(self.file.try_clone().ok()?);
-        self.readiness.get_or_init(register).as_ref()
+    fn readiness(&self) -> Option<&AsyncFd<Stdin>> {
+        self.readiness.get_or_init(|| readable(stdin())).as_ref()
     }
 
     /// Whether a read would return at once: data, end of file, or an error.
     fn is_ready(&self) -> bool {
-        is_ready(self.file.as_fd(), PollFlags::POLLIN)
+        // An error of poll(2) here means the descriptor is bad, which the read reports.
+        let stdin = stdin();
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(0))
     }
 
     async fn ready(&self) {
@@ -71,28 +63,23 @@ impl Source {
         }
         let mut buffer = vec![0; size.min(CHUNK)];
         loop {
-            match (&self.file).read(&mut buffer) {
+            match nix::unistd::read(stdin(), &mut buffer) {
                 Ok(0) => return Ok(None),
                 Ok(n) => {
                     buffer.truncate(n);
                     return Ok(Some(buffer));
                 }
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Some(Vec::new())),
-                Err(e) => return Err(e),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(Some(Vec::new())),
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
 }
 
-fn is_ready(fd: BorrowedFd<'_>, events: PollFlags) -> bool {
-    // An error of poll(2) here means the descriptor is bad, which the read reports.
-    !matches!(poll(&mut [PollFd::new(fd, events)], PollTimeout::ZERO), Ok(0))
-}
-
 impl IsTerminal for Input {
     fn is_terminal(&self) -> bool {
-        self.0.file.is_terminal()
+        nix::unistd::isatty(stdin()).unwrap_or(false)
     }
 }
 
@@ -150,31 +137,34 @@ impl AsyncRead for Input {
 
 /// Standard output or error. A write returns when the kernel has the bytes, so a guest that is
 /// stopped right after it loses none.
-#[derive(Clone)]
-pub struct Output(Arc<File>);
+#[derive(Clone, Copy)]
+pub enum Output {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
 
 impl Output {
-    /// Wraps the open descriptor `fd`.
-    ///
-    /// # Errors
-    /// When it is not open.
-    pub fn new(fd: impl AsFd) -> std::io::Result<Self> {
-        Ok(Self(Arc::new(File::from(fd.as_fd().try_clone_to_owned()?))))
+    fn with_fd<R>(self, action: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+        match self {
+            Self::Stdout => action(std::io::stdout().as_fd()),
+            Self::Stderr => action(std::io::stderr().as_fd()),
+        }
     }
 
     /// Writes all of `bytes`, waiting where the other side made the descriptor non-blocking.
-    fn write_all(&self, mut bytes: &[u8]) -> std::io::Result<()> {
+    fn write_all(self, mut bytes: &[u8]) -> std::io::Result<()> {
         while !bytes.is_empty() {
-            match (&*self.0).write(bytes) {
+            match self.with_fd(|fd| nix::unistd::write(fd, bytes)) {
                 Ok(n) => bytes = &bytes[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    poll(
-                        &mut [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)],
-                        PollTimeout::NONE,
-                    )?;
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    self.with_fd(|fd| {
+                        poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], PollTimeout::NONE)
+                    })?;
                 }
-                Err(e) => return Err(e),
+                Err(errno) => return Err(errno.into()),
             }
         }
         Ok(())
@@ -183,17 +173,17 @@ impl Output {
 
 impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
-        self.0.is_terminal()
+        self.with_fd(|fd| nix::unistd::isatty(fd).unwrap_or(false))
     }
 }
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(*self)
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
+        Box::new(*self)
     }
 }
 

@@ -1,0 +1,31 @@
+//! wasm containers: what the guest sees, how it ends, and what counts as wasm at all.
+
+mod decision;
+mod ends;
+mod exec;
+mod files;
+mod network;
+mod refused;
+mod stdio;
+mod view;
+
+use libtest_mimic::Trial;
+
+use crate::harness::guests::{Guest, PROBE, PROBE_COMPONENT};
+
+/// The same program on both versions of WASI.
+const PROBES: [Guest; 2] = [PROBE, PROBE_COMPONENT];
+
+pub fn tests() -> Vec<Trial> {
+    let modules = [
+        decision::tests(),
+        ends::tests(),
+        exec::tests(),
+        files::tests(),
+        network::tests(),
+        refused::tests(),
+        stdio::tests(),
+        view::tests(),
+    ];
+    modules.into_iter().flatten().collect()
+}
