@@ -73,16 +73,19 @@ impl TaskService {
 }
 
 /// The one place where errors become containerd's.
+///
+/// Go's shims end a message with the class of the error. Every containerd takes it off or shows it
+/// once; without it, containerd 2 shows none.
 fn to_ttrpc(error: &Error) -> ttrpc::Error {
-    let code = match error.kind() {
-        ErrorKind::NotFound => Code::NOT_FOUND,
-        ErrorKind::AlreadyExists => Code::ALREADY_EXISTS,
-        ErrorKind::InvalidArgument => Code::INVALID_ARGUMENT,
-        ErrorKind::FailedPrecondition => Code::FAILED_PRECONDITION,
-        ErrorKind::Unsupported => Code::UNIMPLEMENTED,
-        ErrorKind::Os => Code::UNKNOWN,
+    let (code, class) = match error.kind() {
+        ErrorKind::NotFound => (Code::NOT_FOUND, ": not found"),
+        ErrorKind::AlreadyExists => (Code::ALREADY_EXISTS, ": already exists"),
+        ErrorKind::InvalidArgument => (Code::INVALID_ARGUMENT, ": invalid argument"),
+        ErrorKind::FailedPrecondition => (Code::FAILED_PRECONDITION, ": failed precondition"),
+        ErrorKind::Unsupported => (Code::UNIMPLEMENTED, ": not implemented"),
+        ErrorKind::Os => (Code::UNKNOWN, ""),
     };
-    ttrpc::Error::RpcStatus(get_status(code, error.to_string()))
+    ttrpc::Error::RpcStatus(get_status(code, format!("{error}{class}")))
 }
 
 #[async_trait]
@@ -302,10 +305,15 @@ mod tests {
 
     #[test]
     fn errors_keep_their_kind_and_their_words() {
-        let ttrpc::Error::RpcStatus(status) = to_ttrpc(&Error::not_found("gone")) else {
-            panic!("not a status");
-        };
-        assert_eq!(status.code(), Code::NOT_FOUND);
-        assert_eq!(status.message(), "gone");
+        let cases = [
+            (Error::not_found("gone"), Code::NOT_FOUND, "gone: not found"),
+            (Error::os("disk full"), Code::UNKNOWN, "disk full"),
+        ];
+        for (error, code, message) in cases {
+            let ttrpc::Error::RpcStatus(status) = to_ttrpc(&error) else {
+                panic!("not a status");
+            };
+            assert_eq!((status.code(), status.message()), (code, message));
+        }
     }
 }

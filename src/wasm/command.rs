@@ -1,6 +1,6 @@
 //! Running a prepared program to its end, in the process that is the container.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use wasmtime::StoreLimits;
 use wasmtime::StoreLimitsBuilder;
@@ -118,7 +118,7 @@ fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
 
 /// The names of the directories in `/`, wanted only when the working directory is another.
 fn directories_of_root(guest: &Guest) -> Vec<String> {
-    if guest.cwd == PathBuf::from("/") {
+    if guest.cwd == Path::new("/") {
         return Vec::new();
     }
     let entries = std::fs::read_dir("/").into_iter().flatten().flatten();
