@@ -33,6 +33,8 @@ struct State {
     status: Status,
     pid: u32,
     ends: Option<Streams>,
+    /// The input was ended while the process was still being started.
+    input_ended: bool,
 }
 
 /// The shim's side of a process's stdio.
@@ -41,6 +43,15 @@ pub enum Streams {
     Plain(Ends),
     /// A terminal, copied.
     Terminal(Terminal),
+}
+
+impl Streams {
+    fn close_stdin(&mut self) {
+        match self {
+            Self::Plain(ends) => ends.close_stdin(),
+            Self::Terminal(terminal) => terminal.close_stdin(),
+        }
+    }
 }
 
 /// Stdio on its way to a process.
@@ -100,7 +111,12 @@ impl Process {
             exec_id: exec_id.to_owned(),
             stdio,
             starting: tokio::sync::Mutex::new(()),
-            state: Mutex::new(State { status: Status::Created, pid: 0, ends: None }),
+            state: Mutex::new(State {
+                status: Status::Created,
+                pid: 0,
+                ends: None,
+                input_ended: false,
+            }),
             exited: watch::Sender::new(None),
         }
     }
@@ -136,7 +152,11 @@ impl Process {
     pub fn made(&self, pid: u32, streams: Streams) {
         let mut state = self.state();
         state.pid = pid;
-        state.ends = Some(streams);
+        let ended = state.input_ended;
+        let streams = state.ends.insert(streams);
+        if ended {
+            streams.close_stdin();
+        }
     }
 
     /// Goes from `from` to `to`, unless the process has meanwhile ended.
@@ -194,12 +214,12 @@ impl Process {
         }
     }
 
-    /// Ends the input.
+    /// Ends the input. A client with little to send gets here before the process is made.
     pub fn close_stdin(&self) {
-        match &mut self.state().ends {
-            Some(Streams::Plain(ends)) => ends.close_stdin(),
-            Some(Streams::Terminal(terminal)) => terminal.close_stdin(),
-            None => {}
+        let mut state = self.state();
+        state.input_ended = true;
+        if let Some(streams) = &mut state.ends {
+            streams.close_stdin();
         }
     }
 
