@@ -11,6 +11,7 @@ mod linux;
 mod podman;
 mod security;
 mod soak;
+mod vm;
 mod wasm;
 
 use std::process::ExitCode;
@@ -45,7 +46,8 @@ fn fail(failed: &Failed) -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let standard = [cli::tests(), linux::tests(), bad_input::tests(), soak::tests()];
+    // The machine first: it takes long, and the others run meanwhile.
+    let standard = [vm::tests(), cli::tests(), linux::tests(), bad_input::tests(), soak::tests()];
     let ours = [
         cli::our_tests(),
         linux::our_tests(),
@@ -55,6 +57,7 @@ fn trials() -> Vec<Trial> {
         soak::our_tests(),
         containerd::tests(),
         podman::tests(),
+        vm::our_tests(),
     ];
     let ignored = !runtime::is_ours();
     let ours = ours.into_iter().flatten().map(|trial| trial.with_ignored_flag(ignored));

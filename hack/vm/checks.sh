@@ -1,68 +1,117 @@
 #!/bin/bash
 # Runs in the virtual machine: what an OCI runtime does with cgroups v2, by itself and through
-# systemd, for a wasm and for a Linux container. Prints a line a check, and `end`.
+# systemd, as root and as a user, for wasm and for Linux containers. Prints a line a check.
 #
 # The checks of one container depend on each other, so they run in order, each in a shell of its
-# own that ends at the first command that fails. What fails is said by the last line of output.
+# own that ends at the first command that fails. The last lines of its output say why, and follow
+# the line of the check, indented.
 
-runtime=$(find /usr/bin -name runwasm -o -name runc)
+runtime=$(readlink /checks/runtime)
 cgroups=/sys/fs/cgroup
 work=/run/checks
 patience=15
+user=1000
+user_manager=user.slice/user-$user.slice/user@$user.service
 
 main() {
     mkdir -p $work
+    manager=cgroupfs
     check host host_is_as_expected
-    for manager in cgroupfs systemd; do
-        check_workload linux "sleep 3600"
-        check_alone
-        if [[ $runtime == */runwasm ]]; then
-            check_workload wasm /sleep.wat
-            place "$manager-wasm-memory"
-            check "$id" memory_limit_bounds_memory_grow
-        fi
+    for manager in cgroupfs systemd user-cgroupfs user-systemd; do
+        check_life linux "sleep 3600"
+        check_life wasm /sleep.wat
+        [[ $manager == user-* ]] || check_limits
     done
-    check rootless rootless_in_a_delegated_cgroup
+    if [[ -x /checks/suite ]]; then
+        check suite linux_half_of_the_suite
+    fi
     echo end
 }
 
-# check NAME FUNCTION [ARGUMENT...]
+# check NAME FUNCTION [ARGUMENT...]: fails if the check does.
 check() {
     local name=$1 log=$work/log
     shift
+    # Another runtime than ours runs Linux only.
+    [[ $name == *-wasm-* && $runtime != */runwasm ]] && return 1
     (
         set -e
         "$@"
     ) >$log 2>&1
-    # shellcheck disable=SC2181 # the condition of an if would switch off set -e
+    # shellcheck disable=SC2181 # as the condition of an if, set -e would have no effect
     if (($? == 0)); then
         echo "ok $name"
     else
-        echo "FAIL $name: $(tail -n 300 $log)"
+        echo "FAIL $name"
+        tail -n 40 $log | sed 's/^/    /'
+        return 1
     fi
 }
 
 # --- containers -----------------------------------------------------------------------------
 
+# oci ARGUMENT...: the runtime, as root or as the user.
 oci() {
-    local options=()
-    [[ $manager == systemd ]] && options=(--systemd-cgroup)
-    timeout -s KILL 60 "$runtime" "${options[@]}" "$@"
+    local command=(timeout -s KILL 60 "$runtime")
+    [[ $manager == *systemd ]] && command+=(--systemd-cgroup)
+    case $manager in
+    user-*) as_user "${command[@]}" "$@" ;;
+    *) "${command[@]}" "$@" ;;
+    esac
+}
+
+# as_user COMMAND...: a process can only be moved within what is delegated to the user, so the
+# one that creates it has to be there already.
+as_user() (
+    echo "$BASHPID" >$cgroups/delegated/engine/cgroup.procs
+    exec setpriv --reuid=$user --regid=$user --clear-groups \
+        env HOME=$work/home XDG_RUNTIME_DIR=/run/user/$user "$@"
+)
+
+# place ID: where the container is to be: $bundle, $cgroups_path, and the $cgroup and the $unit
+# that must come of it.
+place() {
+    id=$1
+    bundle=$work/$id
+    unit=
+    case $manager in
+    cgroupfs)
+        cgroups_path=/checks/$id
+        cgroup=$cgroups/checks/$id
+        ;;
+    user-cgroupfs)
+        cgroups_path=/delegated/$id
+        cgroup=$cgroups/delegated/$id
+        ;;
+    systemd)
+        cgroups_path=system.slice:runwasm:$id
+        unit=runwasm-$id.scope
+        cgroup=$cgroups/system.slice/$unit
+        ;;
+    user-systemd)
+        cgroups_path=user.slice:runwasm:$id
+        unit=runwasm-$id.scope
+        cgroup=$cgroups/$user_manager/user.slice/$unit
+        ;;
+    esac
 }
 
 # make_bundle COMMAND [FILTER]: a bundle in $bundle for the container $id, whose config.json is
 # changed by a filter of jq.
 make_bundle() {
-    local words filter=${2:-.}
+    local words name options=() filter=${2:-.}
     read -ra words <<<"$1"
     mkdir -p "$bundle/rootfs/bin"
     cp /usr/bin/busybox "$bundle/rootfs/bin"
-    for name in sh sleep cat tail mknod; do
-        ln -sf busybox "$bundle/rootfs/bin/$name"
+    for name in cat mknod sh sleep tail; do
+        ln -s busybox "$bundle/rootfs/bin/$name"
     done
     cp /checks/guests/*.wat "$bundle/rootfs"
-    rm -f "$bundle/config.json"
-    oci spec --bundle "$bundle"
+    if [[ $manager == user-* ]]; then
+        options=(--rootless)
+        chown -R $user:$user "$bundle"
+    fi
+    oci spec --bundle "$bundle" "${options[@]}"
     jq '.process.terminal = false
         | .process.args = $ARGS.positional
         | .linux.cgroupsPath = $path
@@ -71,27 +120,30 @@ make_bundle() {
     mv "$bundle/new" "$bundle/config.json"
 }
 
-# place ID: where the container is to be: $bundle, $cgroups_path, and the $cgroup and the $unit
-# that must come of it.
-place() {
-    id=$1
-    bundle=$work/$id
-    if [[ $manager == systemd ]]; then
-        cgroups_path=system.slice:runwasm:$id
-        unit=runwasm-$id.scope
-        cgroup=$cgroups/system.slice/$unit
-    else
-        cgroups_path=/checks/$id
-        unit=
-        cgroup=$cgroups/checks/$id
-    fi
+# try COMMAND...: fails with what the command says, whose output is kept in $bundle/out. A
+# container that stays shares it.
+try() {
+    oci "$@" >"$bundle/out" 2>&1 </dev/null || fail "$(<"$bundle/out")"
 }
 
 state() {
     oci state "$id" | jq -r "$1"
 }
 
+unit_state() {
+    if [[ $manager == user-* ]]; then
+        as_user systemctl --user is-active "$unit" || true
+    else
+        systemctl is-active "$unit" || true
+    fi
+}
+
 # --- expectations ---------------------------------------------------------------------------
+
+fail() {
+    echo "$*"
+    exit 1
+}
 
 # same WHAT WANTED FOUND
 same() {
@@ -111,9 +163,17 @@ weight() {
     [[ $found == "$1" || $found == "$2" ]] || fail "cpu.weight is $found, not $1 or $2"
 }
 
-fail() {
-    echo "$*"
-    exit 1
+# in_cgroup PID
+in_cgroup() {
+    same "the cgroup of the process" "0::${cgroup#"$cgroups"}" "$(<"/proc/$1/cgroup")"
+}
+
+has_line() {
+    grep -qx "$1" "$2"
+}
+
+is_stopped() {
+    [[ $(state .status) == stopped ]]
 }
 
 # eventually WHAT COMMAND...
@@ -126,25 +186,44 @@ eventually() {
     done
 }
 
-is_gone() {
-    ! [[ -e $1 ]]
+# At once, not eventually: an engine that deletes a container may create it again.
+nothing_is_left() {
+    [[ ! -e $cgroup ]] || fail "left: $cgroup"
+    [[ -z $unit ]] || same "the state of $unit" inactive "$(unit_state)"
+    ! oci state "$id" >/dev/null 2>&1 || fail "there is still a state"
 }
 
-has_line() {
-    grep -qx "$1" "$2"
+# --- the machine ----------------------------------------------------------------------------
+
+host_is_as_expected() {
+    grep -q " $cgroups cgroup2 " /proc/mounts || fail "$cgroups is no cgroup2 file system"
+    [[ -d /run/systemd/system ]] || fail "systemd does not run"
+    oci --version
+    prepare_for_the_user
+}
+
+# A service manager of the user, and a cgroup that is his without one.
+prepare_for_the_user() {
+    local delegated=$cgroups/delegated
+    mkdir -p $work/home $delegated/engine
+    echo "+cpu +memory +pids" >$cgroups/cgroup.subtree_control
+    chown $user:$user $work/home $delegated{,/engine}{,/cgroup.procs,/cgroup.subtree_control}
+    systemctl start user@$user.service
 }
 
 # --- one container's life -------------------------------------------------------------------
 
-# check_workload NAME COMMAND
-check_workload() {
+# check_life WORKLOAD COMMAND
+check_life() {
     local prefix=$manager-$1
     place "$prefix"
-    check "$prefix-create" create "$2"
+    check "$prefix-create" create "$2" || return
     check "$prefix-limits" limits_are_written
     check "$prefix-start" start "$1"
-    check "$prefix-sockets" no_socket_of_the_host
-    check "$prefix-exec" exec_joins_the_cgroup "$1" "$2"
+    # A user's container has the host's network and with it the host's sockets.
+    [[ $manager == user-* ]] || check "$prefix-sockets" no_socket_of_the_host
+    check "$prefix-exec" exec_returns_the_exit_code "$1"
+    check "$prefix-exec-cgroup" exec_joins_the_cgroup "$2"
     check "$prefix-stats" stats_are_those_of_the_cgroup
     check "$prefix-pause" pause_and_resume
     check "$prefix-update" update_limits
@@ -155,21 +234,16 @@ check_workload() {
     check "$prefix-force" delete_of_a_paused_one
 }
 
-resources='.linux.resources += {
-    memory: {limit: 67108864, reservation: 33554432},
-    pids: {limit: 99},
-    cpu: {shares: 512, quota: 20000, period: 50000}
-}'
-
 create() {
-    make_bundle "$1" "$resources"
-    oci create --bundle "$bundle" --pid-file "$bundle/pid" "$id" >"$bundle/out" 2>&1 ||
-        fail "$(<"$bundle/out")"
+    make_bundle "$1" '.linux.resources += {
+        memory: {limit: 67108864, reservation: 33554432},
+        pids: {limit: 99},
+        cpu: {shares: 512, quota: 20000, period: 50000}
+    }'
+    try create --bundle "$bundle" --pid-file "$bundle/pid" "$id"
     same status created "$(state .status)"
-    same "the cgroup of the process" "0::${cgroup#"$cgroups"}" "$(<"/proc/$(<"$bundle/pid")/cgroup")"
-    if [[ -n $unit ]]; then
-        same "the state of $unit" active "$(systemctl is-active "$unit")"
-    fi
+    in_cgroup "$(<"$bundle/pid")"
+    [[ -z $unit ]] || same "the state of $unit" active "$(unit_state)"
 }
 
 limits_are_written() {
@@ -189,8 +263,8 @@ start() {
     fi
 }
 
-# The runtime's connection to systemd would let a container manage the host's units. A socket
-# of the host is listed here; those of the container's network namespace are not.
+# The runtime's connection to systemd would let a container manage the host's units. Sockets of
+# the host are listed here; those made in the container's network namespace are not.
 no_socket_of_the_host() {
     local file inode
     for file in "/proc/$(<"$bundle/pid")"/fd/*; do
@@ -201,29 +275,37 @@ no_socket_of_the_host() {
     done
 }
 
-# exec_joins_the_cgroup WORKLOAD COMMAND
-exec_joins_the_cgroup() {
-    local words pid code=0
-    if [[ $1 == wasm ]]; then
-        oci exec "$id" /exit.wat || code=$?
-    else
-        oci exec "$id" sh -c "exit 42" || code=$?
-    fi
+exec_returns_the_exit_code() {
+    local command=(sh -c "exit 42") code=0
+    [[ $1 != wasm ]] || command=(/exit.wat)
+    oci exec "$id" "${command[@]}" || code=$?
     same "the exit code" 42 $code
-    read -ra words <<<"$2"
-    oci exec --detach --pid-file "$bundle/exec-pid" "$id" "${words[@]}" >/dev/null 2>&1
-    pid=$(<"$bundle/exec-pid")
-    same "the cgroup of the process" "0::${cgroup#"$cgroups"}" "$(<"/proc/$pid/cgroup")"
-    kill -KILL "$pid"
+}
+
+exec_joins_the_cgroup() {
+    local words
+    read -ra words <<<"$1"
+    oci exec --detach --pid-file "$bundle/exec-pid" "$id" "${words[@]}" >/dev/null 2>&1 </dev/null
+    in_cgroup "$(<"$bundle/exec-pid")"
+    kill -KILL "$(<"$bundle/exec-pid")"
 }
 
 stats_are_those_of_the_cgroup() {
-    local stats
+    local before stats
+    before=$(processor_time)
     stats=$(oci events --stats "$id")
     same type stats "$(jq -r .type <<<"$stats")"
     same "the limit of processes" 99 "$(jq .data.pids.limit <<<"$stats")"
-    same "use of memory" true "$(jq '[.data.memory | .. | .usage? // empty] | any(. > 100000)' <<<"$stats")"
-    same "use of the processor" true "$(jq '[.data.cpu.usage | .. | numbers] | any(. > 0)' <<<"$stats")"
+    same "the limit of memory" 67108864 "$(jq .data.memory.usage.limit <<<"$stats")"
+    same "use of memory" true "$(jq '.data.memory.usage.usage > 100000' <<<"$stats")"
+    # In nanoseconds.
+    same "use of the processor" true "$(jq --argjson least "$before" --argjson most "$(processor_time)" \
+        '.data.cpu.usage.total / 1000 | . >= $least and . <= $most' <<<"$stats")"
+}
+
+# What the container used, in microseconds.
+processor_time() {
+    sed -n 's/^usage_usec //p' "$cgroup/cpu.stat"
 }
 
 pause_and_resume() {
@@ -253,20 +335,16 @@ update_keeps_other_limits() {
     limit memory.max 83886080
     limit memory.low 33554432
     limit pids.max 77
-    oci update --resources - "$id" <<<'{"cpu": {"quota": 50000}}'
-    limit cpu.max "50000 100000"
-    oci update --resources - "$id" <<<'{"cpu": {"quota": -1}}'
+    oci update --resources - "$id" <<<'{"memory": {"limit": 67108864}}'
+    limit memory.max 67108864
+    limit cpu.max "30000 100000"
+    oci update --resources - "$id" <<<'{"cpu": {"quota": -1, "period": 100000}}'
     limit cpu.max "max 100000"
 }
 
 kill_stops() {
     oci kill "$id" KILL
     eventually "the end of the container" is_stopped
-    same "processes in the cgroup" "" "$(cat "$cgroup/cgroup.procs" 2>/dev/null)"
-}
-
-is_stopped() {
-    [[ $(state .status) == stopped ]]
 }
 
 delete_leaves_nothing() {
@@ -274,18 +352,8 @@ delete_leaves_nothing() {
     nothing_is_left
 }
 
-nothing_is_left() {
-    local left
-    is_gone "$cgroup" || fail "left: $cgroup"
-    if [[ -n $unit ]]; then
-        left=$(systemctl list-units --all --plain --no-legend "$unit")
-        same "what is left of the unit" "" "$left"
-    fi
-    ! oci state "$id" >/dev/null 2>&1 || fail "there is still a state"
-}
-
 the_id_is_free_again() {
-    oci create --bundle "$bundle" "$id" >"$bundle/out" 2>&1 || fail "$(<"$bundle/out")"
+    try create --bundle "$bundle" "$id"
     same status created "$(state .status)"
     limits_are_written
     oci start "$id"
@@ -294,17 +362,21 @@ the_id_is_free_again() {
 }
 
 delete_of_a_paused_one() {
-    oci run --detach --bundle "$bundle" "$id" >"$bundle/out" 2>&1 || fail "$(<"$bundle/out")"
+    try run --detach --bundle "$bundle" "$id"
     oci pause "$id"
     oci delete --force "$id"
     nothing_is_left
 }
 
-# --- what needs a container of its own ------------------------------------------------------
+# --- what the limits do, each in a container of its own -------------------------------------
 
-check_alone() {
+check_limits() {
+    place "$manager-linux-others"
+    check "$id" other_limits_are_written
     place "$manager-linux-memory"
     check "$id" memory_limit_kills
+    place "$manager-wasm-memory"
+    check "$id" memory_limit_bounds_memory_grow
     place "$manager-linux-pids"
     check "$id" pids_limit_holds
     place "$manager-linux-devices"
@@ -318,31 +390,43 @@ run() {
     local code=0
     oci run --bundle "$bundle" "$id" >"$bundle/out" 2>&1 </dev/null || code=$?
     [[ $code == "$1" ]] || fail "the exit code is $code, not $1, after $(<"$bundle/out")"
+    nothing_is_left
+}
+
+other_limits_are_written() {
+    make_bundle "sleep 3600" '.linux.resources += {
+        cpu: {cpus: "0"},
+        memory: {limit: 67108864, swap: 100663296},
+        unified: {"memory.high": "50331648"}
+    }'
+    try run --detach --bundle "$bundle" "$id"
+    limit cpuset.cpus 0
+    limit memory.max 67108864
+    limit memory.swap.max 33554432
+    limit memory.high 50331648
+    oci delete --force "$id"
+    nothing_is_left
 }
 
 memory_limit_kills() {
     # tail keeps what has no newline, so it grows without end.
     make_bundle "tail /dev/zero" '.linux.resources.memory = {limit: 16777216}'
     run 137
-    nothing_is_left
     # What systemd remembers of the failure must not be in the way.
     run 137
-    nothing_is_left
 }
 
 memory_limit_bounds_memory_grow() {
     make_bundle /grow.wat '.linux.resources.memory = {limit: 67108864}'
     run 0
     same output refused "$(<"$bundle/out")"
-    nothing_is_left
 }
 
 pids_limit_holds() {
     make_bundle "sh -c" '.linux.resources.pids = {limit: 6}
         | .process.args += ["for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo all"]'
     run 2
-    grep -q fork "$bundle/out"
-    nothing_is_left
+    grep "can't fork" "$bundle/out"
 }
 
 # The device is one that any process may open whose cgroup allows it: a screen of the host.
@@ -356,34 +440,29 @@ device_rules_hold() {
         | .process.capabilities = (["CAP_MKNOD"] | {bounding: ., permitted: ., effective: .})'
     run 0
     ! has_line "vcs can be read" "$bundle/out" || fail "a device that is not allowed can be read"
-    grep -q "'/scratch/vcs': Operation not permitted" "$bundle/out"
+    grep "'/scratch/vcs': Operation not permitted" "$bundle/out"
     has_line "null can be written" "$bundle/out"
 }
 
 # Without linux.cgroupsPath the container gets a cgroup that bears its id.
 default_path() {
     make_bundle "sleep 3600" 'del(.linux.cgroupsPath)'
-    oci run --detach --bundle "$bundle" --pid-file "$bundle/pid" "$id" >"$bundle/out" 2>&1
+    try run --detach --bundle "$bundle" --pid-file "$bundle/pid" "$id"
     cgroup=$cgroups$(sed 's/^0:://' "/proc/$(<"$bundle/pid")/cgroup")
     [[ $cgroup == *"$id"* ]] || fail "the cgroup is $cgroup"
     if [[ -n $unit ]]; then
         unit=$(basename "$cgroup")
-        same "the state of $unit" active "$(systemctl is-active "$unit")"
+        same "the state of $unit" active "$(unit_state)"
     fi
     oci delete --force "$id"
     nothing_is_left
 }
 
-# --- the machine, and a user's containers ---------------------------------------------------
+# --- the suite ------------------------------------------------------------------------------
 
-host_is_as_expected() {
-    grep -q " $cgroups cgroup2 " /proc/mounts || fail "$cgroups is no cgroup2 file system"
-    [[ -d /run/systemd/system ]] || fail "systemd does not run"
-    manager=cgroupfs oci --version
-}
-
-rootless_in_a_delegated_cgroup() {
-    :
+# Its trials of Linux containers, here on cgroups v2.
+linux_half_of_the_suite() {
+    RUNTIME=$runtime HOME=/root /checks/suite linux::
 }
 
 main

@@ -1,48 +1,57 @@
 #!/usr/bin/env bash
-# run.sh RUNTIME DIRECTORY: runs checks.sh in a virtual machine of its own, which has what the
-# host may not have: cgroups v2 and a running systemd. Prints one line a check, `ok NAME` or
-# `FAIL NAME: REASON`, and fails if one of them failed or the machine did not come to its end.
-# DIRECTORY keeps the kernel for the next run, and the machine's console.
+# run.sh RUNTIME DIRECTORY [SUITE]: runs checks.sh in a virtual machine of its own, which has what
+# the host may not have: cgroups v2 and a running systemd. Prints a line a check, `ok NAME` or
+# `FAIL NAME` with the reason in indented lines below it, and fails if one of them failed or the
+# machine did not come to its end. DIRECTORY keeps the kernel for the next run, and the machine's
+# console. SUITE, the binary of integration/, has its trials of Linux containers run there, too.
 #
 # The processor is emulated, so this works where there is no hardware virtualisation, as in most
 # virtual machines. The machine has no disk and no network: all its files are in the initramfs.
 set -euo pipefail
 
+# An old processor is emulated a third faster than the newest: there is less to emulate.
+processor=Nehalem,+rdrand
+
 # How long the machine may take, in seconds.
 time_limit=${VM_TIME_LIMIT:-400}
 
 # The programs in the machine, with the libraries they are linked with.
-programs=(bash dbus-daemon jq setpriv systemctl systemd-run)
+programs=(bash busctl dbus-daemon env jq setpriv sh systemctl unshare)
 
-# The units of the host's systemd that a boot to dbus is made of.
-units=(
+# The units of the host's systemd that a boot to the checks needs, and those for a user. Those in
+# units/ are ours.
+system_units=(
     basic.target dbus.service dbus.socket local-fs.target local-fs-pre.target paths.target
-    shutdown.target slices.target sockets.target swap.target sysinit.target
-    timers.target umount.target user.slice
+    shutdown.target slices.target sockets.target swap.target sysinit.target timers.target
+    umount.target user.slice
+)
+user_units=(
+    basic.target paths.target session.slice shutdown.target sockets.target timers.target
 )
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 architecture=$(uname -m)
 
 main() {
-    (($# == 2)) || fail "usage: run.sh RUNTIME DIRECTORY"
-    local runtime=$1 directory=$2
-    [[ $architecture == x86_64 ]] || fail "there is no virtual machine for $architecture"
-    require qemu-system-x86_64 qemu-system-x86
-    require busybox busybox-static
-    require systemctl systemd
-    require dbus-daemon dbus
-    require jq jq
-    require setpriv util-linux
+    (($# == 2 || $# == 3)) || fail "usage: run.sh RUNTIME DIRECTORY [SUITE]"
+    local runtime=$1 directory=$2 suite=${3-}
+    require_tools
     mkdir -p "$directory"
     directory=$(cd "$directory" && pwd)
+    # One run at a time: they share the directory.
+    exec {lock}>"$directory/lock"
+    flock "$lock"
     get_kernel "$directory/linux"
 
-    scratch=$(mktemp --directory)
-    trap 'rm -rf "$scratch"' EXIT
-    make_root "$scratch/root" "$runtime" "$directory/linux"
-    (cd "$scratch/root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
-    boot "$directory" "$scratch/initramfs"
+    rm -rf "$directory/root"
+    make_root "$directory/root" "$runtime" "$directory/linux"
+    if [[ -n $suite ]]; then
+        add_program "$directory/root" "$suite" /checks/suite
+    fi
+    (cd "$directory/root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$directory/initramfs"
+    rm -rf "$directory/root"
+    boot "$directory"
+    rm "$directory/initramfs"
     report "$directory"
 }
 
@@ -54,6 +63,17 @@ fail() {
 # require PROGRAM PACKAGE
 require() {
     command -v "$1" >/dev/null || fail "$1 is missing; install it: apt-get install -y $2"
+}
+
+require_tools() {
+    [[ $architecture == x86_64 ]] || fail "there is no virtual machine for $architecture"
+    require qemu-system-x86_64 qemu-system-x86
+    require busybox busybox-static
+    require systemctl systemd
+    require dbus-daemon dbus
+    require jq jq
+    require setpriv util-linux
+    require flock util-linux
 }
 
 # --- the kernel -----------------------------------------------------------------------------
@@ -90,7 +110,7 @@ kernel_package() {
 # make_root ROOT RUNTIME KERNEL
 make_root() {
     local root=$1 runtime=$2 kernel=$3 name
-    mkdir -p "$root"/{dev,etc/systemd/system,proc,root,run,sys,tmp,usr/bin,usr/lib,usr/lib64,usr/sbin,var}
+    mkdir -p "$root"/{dev,etc/systemd,proc,root,run,sys,tmp,usr/bin,usr/lib,usr/lib64,usr/sbin,var}
     for name in bin lib lib64 sbin; do
         ln -s "usr/$name" "$root/$name"
     done
@@ -104,7 +124,6 @@ make_root() {
         add_program "$root" "$(command -v "$name")" "/usr/bin/$name"
     done
     add_systemd "$root"
-    add_program "$root" "$runtime" "/usr/bin/$(basename "$runtime")"
     add_overlay "$root" "$kernel"
 
     grep -E '^(root|messagebus):' /etc/passwd >"$root/etc/passwd"
@@ -114,6 +133,9 @@ make_root() {
     cp "$here/init" "$root/init"
     mkdir "$root/checks"
     cp -r "$here/checks.sh" "$here/guests" "$root/checks"
+    name=/usr/bin/$(basename "$runtime")
+    add_program "$root" "$runtime" "$name"
+    ln -s "$name" "$root/checks/runtime"
 }
 
 # add_program ROOT FILE [PATH]: a program, and the libraries that the loader finds for it.
@@ -134,13 +156,12 @@ add_systemd() {
     for name in /lib/systemd/systemd /lib/systemd/systemd-executor; do
         [[ ! -e $name ]] || add_program "$root" "$name"
     done
-    for name in "${units[@]}"; do
-        install -D -m 644 "/lib/systemd/system/$name" "$root/usr/lib/systemd/system/$name"
-    done
-    mkdir -p "$root/usr/share/dbus-1/system.d"
-    cp /usr/share/dbus-1/system.conf "$root/usr/share/dbus-1"
+    mkdir -p "$root"/usr/lib/systemd/{system,user} "$root/usr/share/dbus-1/system.d"
+    (cd /usr/lib/systemd/user && cp -r "${user_units[@]}" "$root/usr/lib/systemd/user")
+    (cd /lib/systemd/system && cp "${system_units[@]}" "$root/usr/lib/systemd/system")
+    cp /usr/share/dbus-1/{system,session}.conf "$root/usr/share/dbus-1"
     cp /usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf "$root/usr/share/dbus-1/system.d"
-    cp "$here"/units/* "$root/etc/systemd/system"
+    cp -r "$here"/units/{system,user} "$root/etc/systemd"
 }
 
 # runwasm protects its binary with an overlay mount, which is a module in this kernel.
@@ -155,15 +176,16 @@ add_overlay() {
 
 # --- the run --------------------------------------------------------------------------------
 
-# boot DIRECTORY INITRAMFS: the console is written to one file, what the checks say to another.
+# boot DIRECTORY: the console is written to one file, what the checks say to another.
 boot() {
-    local directory=$1 initramfs=$2 kernel
+    local directory=$1 kernel
     kernel=$(find "$directory/linux/boot" -name 'vmlinuz-*')
     rm -f "$directory/console" "$directory/results"
-    timeout -s KILL "$time_limit" qemu-system-x86_64 \
-        -machine pc,accel=tcg -cpu max,la57=off -smp 2 -m 1G \
+    # In the foreground, that is in our process group: who kills that kills the machine.
+    timeout --foreground -s KILL "$time_limit" qemu-system-x86_64 \
+        -machine pc,accel=tcg -cpu $processor -smp 1 -m 1G \
         -nodefaults -no-user-config -display none -no-reboot \
-        -kernel "$kernel" -initrd "$initramfs" \
+        -kernel "$kernel" -initrd "$directory/initramfs" \
         -append "console=ttyS0 quiet panic=-1 mitigations=off audit=0 systemd.show_status=no" \
         -serial "file:$directory/console" -serial "file:$directory/results" \
         </dev/null 2>"$directory/qemu" || true

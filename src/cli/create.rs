@@ -5,8 +5,9 @@ use std::path::Path;
 use liboci_cli::{Create, GlobalOpts, Run};
 
 use crate::container::console::{Relay, socket_pair};
-use crate::container::create::{Console, Options};
+use crate::container::create::Options;
 use crate::container::foreground::Foreground;
+use crate::container::launch::Console;
 use crate::container::{create as container_create, delete, start};
 use crate::error::Result;
 use crate::oci::bundle::Bundle;

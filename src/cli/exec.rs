@@ -6,9 +6,9 @@ use liboci_cli::Exec;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use crate::container::console::{Relay, socket_pair};
-use crate::container::create::{Console, spec_of};
 use crate::container::exec::{Options, exec as container_exec};
 use crate::container::foreground::Foreground;
+use crate::container::launch::Console;
 use crate::container::state::Container;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::{parse, read_limited};
@@ -20,7 +20,7 @@ use crate::oci::bundle::{parse, read_limited};
 /// As [`container_exec`], and for malformed options.
 pub fn exec(root: &Path, args: &Exec) -> Result<u8> {
     let container = Container::load(root, &args.container_id)?;
-    let process = process(args, || spec_of(&container))?;
+    let process = process(args, || container.spec())?;
     let terminal = process.terminal().unwrap_or(false);
     let foreground = if args.detach { None } else { Some(Foreground::new()?) };
     let (ours, console) = match (&args.console_socket, terminal, args.detach) {

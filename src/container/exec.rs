@@ -3,26 +3,23 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use libcontainer::notify_socket::{NotifyListener, NotifySocket};
-use libcontainer::process::args::{ContainerArgs, ContainerType};
-use libcontainer::process::container_main_process::container_main_process;
-use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::notify_socket::NotifySocket;
+use libcontainer::process::args::ContainerType;
 use libcontainer::workload::Executor;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
 
-use super::create::{
-    Console, connect_console, not_dumpable, require_capabilities, spec_of, write_pid_file,
-};
-use super::executor::{LinuxExecutor, Role, Surrounded, WasmExecutor};
+use super::create::require_capabilities;
+use super::executor::{Role, Surrounded};
+use super::launch::{Console, Launch, launch, write_pid_file};
+use super::linux::LinuxExecutor;
 use super::state::{Container, Status, WASM};
+use super::wasm::WasmExecutor;
 use super::without_proc::{self, AppArmor};
-use super::{cgroup, diagnosis};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::check_process;
 use crate::oci::guest::Guest;
@@ -57,7 +54,7 @@ pub struct Options<'a> {
 pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     let init = require_running(container, options.ignore_paused)?;
     check_process(&options.process)?;
-    let mut spec = spec_of(container)?;
+    let mut spec = container.spec()?;
     let namespaces = open_namespaces(&spec, init)?;
     let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
     let capabilities = spec.process().as_ref().and_then(|first| first.capabilities().clone());
@@ -175,50 +172,32 @@ fn spawn(
     socket: &Path,
     options: &Options<'_>,
 ) -> Result<i32> {
-    let dir = &container.inner.root;
-    let console: Option<OwnedFd> = match &options.console {
-        Console::None => None,
-        Console::Socket(socket) => Some(socket.try_clone().os(|| "share the console socket")?),
-        Console::Path(path) => Some(connect_console(dir, path)?),
-    };
-    let record = &container.record;
     let cgroup_path = match options.sub_cgroup {
-        Some(sub) => join_cgroup(&record.cgroup_path, sub)?,
-        None => record.cgroup_path.clone(),
+        Some(sub) => join_cgroup(&container.record.cgroup_path, sub)?,
+        None => container.record.cgroup_path.clone(),
     };
     let (result, result_writer) = pipe2(OFlag::O_CLOEXEC).os(|| "create a pipe")?;
-    not_dumpable()?;
-    let args = ContainerArgs {
-        container_type: ContainerType::TenantContainer {
-            exec_notify_fd: result_writer.as_raw_fd(),
-        },
-        syscall: SyscallType::default(),
-        rootfs: record.rootfs.clone(),
-        console_socket: console.as_ref().map(AsRawFd::as_raw_fd),
-        notify_listener: NotifyListener::new(socket).os(|| "bind the start socket")?,
-        preserve_fds: options.preserve_fds,
-        container: Some(container.inner.clone()),
+    let exec_notify_fd = result_writer.as_raw_fd();
+    let pid = launch(Launch {
+        container_type: ContainerType::TenantContainer { exec_notify_fd },
+        spec,
+        executor,
+        console: &options.console,
+        socket,
+        inner: &container.inner,
+        record: &container.record,
+        cgroup_path: &cgroup_path,
         // The user namespace, if any, is joined like the others, and its mappings exist.
         user_ns_config: None,
-        cgroup_config: cgroup::config(&cgroup_path, record.systemd_cgroup, container.id()),
-        detached: true,
-        executor,
+        preserve_fds: options.preserve_fds,
         no_pivot: false,
-        stdin: None,
-        stdout: None,
-        stderr: None,
-        as_sibling: false,
-        pid_file: None,
-        spec: Rc::new(spec),
-    };
-    diagnosis::start();
-    let pid = container_main_process(&args).map_err(|error| diagnosis::explain(&error))?;
+    })?;
     NotifySocket::new(socket).notify_container_start().os(|| "start the process")?;
     drop(result_writer);
     // Closed by a successful execve; otherwise it carries the reason.
     let mut failure = String::new();
     File::from(result).read_to_string(&mut failure).os(|| "wait for the process to start")?;
-    if failure.is_empty() { Ok(pid.as_raw()) } else { Err(Error::invalid(failure)) }
+    if failure.is_empty() { Ok(pid) } else { Err(Error::invalid(failure)) }
 }
 
 fn join_cgroup(base: &Path, sub: &str) -> Result<PathBuf> {

@@ -6,6 +6,7 @@
 //! single thread, since libcontainer clones it.
 
 pub mod cgroup;
+pub mod checks;
 pub mod console;
 pub mod create;
 pub mod delete;
@@ -15,9 +16,12 @@ pub mod executor;
 pub mod foreground;
 pub mod hooks;
 pub mod kill;
+pub mod launch;
+pub mod linux;
 pub mod network;
 pub mod pause;
 pub mod start;
 pub mod state;
 pub mod update;
+pub mod wasm;
 pub mod without_proc;

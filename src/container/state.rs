@@ -7,13 +7,16 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::{Container as Inner, ContainerStatus, State};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::oci::bundle::{parse, read_limited};
 
 /// The longest container id, in bytes: a directory name.
 const MAX_ID: usize = 255;
 const RECORD: &str = "runwasm.json";
+const SPEC: &str = "config.json";
 /// In a state directory: a file that the creating process and those it makes hold open.
 pub const CREATING: &str = "creating";
 /// The workload of a wasm container in a [`Record`] and in `state`.
@@ -126,6 +129,15 @@ impl Container {
         }
     }
 
+    /// The spec it was created with.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn spec(&self) -> Result<Spec> {
+        let path = self.inner.root.join(SPEC);
+        parse(&read_limited(&path)?, &path)
+    }
+
     /// Writes `status` down.
     ///
     /// # Errors
@@ -134,6 +146,16 @@ impl Container {
         self.inner.set_status(status);
         self.inner.save().os(|| format!("save the state of container {:?}", self.id()))
     }
+}
+
+/// Keeps the spec of a container that is being created in its state directory: what happens to
+/// the bundle later is no concern of the container's.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn save_spec(spec: &Spec, dir: &Path) -> Result<()> {
+    let path = dir.join(SPEC);
+    spec.save(&path).os(|| format!("write {}", path.display()))
 }
 
 /// The error for an id without container, in runc's words, which podman and containerd match.

@@ -1,0 +1,84 @@
+//! The wasm side of the fork in the road: the process itself becomes the guest's host.
+
+use std::collections::HashMap;
+use std::os::fd::AsRawFd;
+use std::process::exit;
+
+use caps::{CapSet, CapsHashSet};
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use oci_spec::runtime::Spec;
+
+use super::executor::EXEC_FAILED;
+use super::without_proc::AppArmor;
+use crate::error::{Context, Result};
+use crate::oci::guest::Guest;
+use crate::sys::title::StringArea;
+use crate::sys::{descriptors, signals};
+use crate::wasm::command;
+use crate::wasm::module::Prepared;
+
+/// Runs a wasm program in this very process: there is no execve, so what execve gives for free is
+/// done here by hand.
+#[derive(Clone)]
+pub struct WasmExecutor {
+    /// What to run.
+    pub prepared: Prepared,
+    /// What it sees.
+    pub guest: Guest,
+    /// The AppArmor profile to enter.
+    pub apparmor: Option<AppArmor>,
+    /// For the process title and environment.
+    pub strings: Option<StringArea>,
+}
+
+impl Executor for WasmExecutor {
+    /// Takes over the signals. From here on SIGTERM ends the process, also before `start`: a
+    /// signal that arrives right after `start` must not be lost.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        let prepared = signals::reset_except_faults()
+            .and_then(|()| signals::end_process_on_signals())
+            .os(|| "take over signals");
+        let confined =
+            prepared.and_then(|()| self.apparmor.as_ref().map_or(Ok(()), AppArmor::enter));
+        confined.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+    }
+
+    /// The guest's environment is its own; the process's must not show the host's.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        if let Some(area) = self.strings {
+            area.clear_environment();
+            area.set_title(&self.guest.args.join(" "));
+        }
+        Ok(())
+    }
+
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let code = self.run().unwrap_or_else(|error| {
+            eprintln!("{}: {error}", self.prepared.name);
+            EXEC_FAILED
+        });
+        exit(code)
+    }
+}
+
+impl WasmExecutor {
+    fn run(&self) -> Result<i32> {
+        descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &self.prepared.descriptors)
+            .os(|| "close descriptors")?;
+        drop_capabilities().os(|| "drop capabilities")?;
+        command::run(&self.prepared, &self.guest)
+    }
+}
+
+/// What execve does to a user other than root: only ambient capabilities stay
+/// (capabilities(7), "Transformation of capabilities during execve").
+fn drop_capabilities() -> Result<(), caps::errors::CapsError> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let ambient: CapsHashSet = caps::read(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Effective, &ambient)?;
+    caps::set(None, CapSet::Permitted, &ambient)
+}
