@@ -50,7 +50,7 @@ lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) clippy cargo clippy --release --locked --all-targets -- -D warnings
 	@$(step) "licences and sources" cargo deny --locked check --hide-inclusion-graph \
 		bans licenses sources
-	@$(step) "shell scripts" shellcheck hack/*.sh .ci/run examples/hello-world/linux/hello
+	@$(step) "shell scripts" shellcheck hack/*.sh hack/vm/*.sh hack/vm/init .ci/run examples/hello-world/linux/hello
 
 fmt: ## format the sources
 	cargo fmt

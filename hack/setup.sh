@@ -21,6 +21,9 @@ packages=(
     jq                      # edits the config.json of bundles
     procps                  # ps, whose table `runwasm ps` shows
     shellcheck              # checks the scripts
+    qemu-system-x86         # the machine with cgroup v2 and systemd for the tests, with the two after it:
+    systemd                 # its binary and units are copied into that machine
+    dbus                    # the bus on which systemd is asked for scopes
 )
 
 # Advisories are not checked: their database is only to be had by git from another host.

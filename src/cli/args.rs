@@ -92,6 +92,12 @@ pub enum Command {
     /// Internal: the hook that brings the loopback interface up.
     #[command(name = crate::container::network::LOOPBACK_COMMAND, hide = true)]
     LoopbackUp,
+    /// Internal: the hook that makes mounts private.
+    #[command(name = crate::container::propagation::PRIVATE_COMMAND, hide = true)]
+    MakePrivate {
+        /// Where.
+        path: std::path::PathBuf,
+    },
     /// Internal: the hook that sets kernel parameters for a wasm container.
     #[command(name = crate::container::without_proc::SYSCTL_COMMAND, hide = true)]
     SetSysctls {

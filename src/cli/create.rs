@@ -59,8 +59,11 @@ pub fn run(root: &Path, global: &GlobalOpts, args: &Run) -> Result<u8> {
         // Detached.
         Ok(None) => Ok(0),
         Ok(Some(code)) => {
-            if !args.keep {
-                delete::delete(root, id, true)?;
+            // The container's exit code matters more than what is left of it.
+            if !args.keep
+                && let Err(error) = delete::delete(root, id, true)
+            {
+                log::error!("{error}");
             }
             Ok(u8::try_from(code).unwrap_or(u8::MAX))
         }

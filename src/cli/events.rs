@@ -4,9 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use libcgroups::stats::{MemoryData, Stats};
 use liboci_cli::Events;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::container::state::{Container, Status};
 use crate::container::update::stats;
@@ -23,8 +22,7 @@ pub fn events(root: &Path, args: &Events) -> Result<()> {
     }
     loop {
         let container = Container::load(root, &args.container_id)?;
-        let line =
-            json!({"type": "stats", "id": container.id(), "data": data(&stats(&container)?)});
+        let line = json!({"type": "stats", "id": container.id(), "data": stats(&container)?});
         writeln!(std::io::stdout(), "{line}").os(|| "write to standard output")?;
         if args.stats {
             return Ok(());
@@ -34,50 +32,4 @@ pub fn events(root: &Path, args: &Events) -> Result<()> {
             return Ok(());
         }
     }
-}
-
-/// The statistics under runc's names (`types/events.go`).
-fn data(stats: &Stats) -> Value {
-    let (cpu, memory) = (&stats.cpu, &stats.memory);
-    let usage = |data: &MemoryData| {
-        json!({
-            "limit": data.limit, "usage": data.usage, "max": data.max_usage,
-            "failcnt": data.fail_count,
-        })
-    };
-    let hugetlb: Map<String, Value> = stats
-        .hugetlb
-        .iter()
-        .map(|(size, data)| {
-            let value = json!({
-                "usage": data.usage, "max": data.max_usage, "failcnt": data.fail_count,
-            });
-            (size.clone(), value)
-        })
-        .collect();
-    json!({
-        "cpu": {
-            "usage": {
-                "total": cpu.usage.usage_total,
-                "percpu": cpu.usage.per_core_usage_total,
-                "kernel": cpu.usage.usage_kernel,
-                "user": cpu.usage.usage_user,
-            },
-            "throttling": {
-                "periods": cpu.throttling.periods,
-                "throttledPeriods": cpu.throttling.throttled_periods,
-                "throttledTime": cpu.throttling.throttled_time,
-            },
-        },
-        "memory": {
-            "cache": memory.cache,
-            "usage": usage(&memory.memory),
-            "swap": usage(&memory.memswap),
-            "kernel": usage(&memory.kernel),
-            "kernelTCP": usage(&memory.kernel_tcp),
-            "raw": memory.stats,
-        },
-        "pids": {"current": stats.pids.current, "limit": stats.pids.limit},
-        "hugetlb": hugetlb,
-    })
 }

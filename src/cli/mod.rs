@@ -13,16 +13,17 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use nix::unistd::geteuid;
 
 use crate::container::state::Container;
-use crate::container::{delete, kill, network, pause, start, without_proc};
+use crate::container::{delete, kill, network, pause, propagation, start, without_proc};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::sys::{descriptors, seal};
+use crate::sys::{descriptors, environment, identity, seal};
 use args::{Arguments, Command};
 
 /// Runs the command that `args` name, program name included, and returns its exit code. Errors go
@@ -78,12 +79,19 @@ fn check_preserved(count: i32) -> Result<()> {
 
 fn execute(arguments: Arguments) -> Result<u8> {
     let global = &arguments.global;
-    let root = root(global.root.as_deref())?;
     let done = |()| 0;
+    // These need no state directory, and run without the environment that could name it.
+    match &arguments.command {
+        Command::CompileModule => return crate::wasm::compile::child().map(done),
+        Command::LoopbackUp => return network::loopback_up().map(done),
+        Command::MakePrivate { path } => return propagation::make_private(path).map(done),
+        Command::SetSysctls { parameters } => {
+            return without_proc::set_sysctls(parameters).map(done);
+        }
+        _ => {}
+    }
+    let root = root(global.root.as_deref())?;
     match arguments.command {
-        Command::CompileModule => crate::wasm::compile::child().map(done),
-        Command::LoopbackUp => network::loopback_up().map(done),
-        Command::SetSysctls { parameters } => without_proc::set_sysctls(&parameters).map(done),
         Command::Create(options) => {
             protect(&root, options.preserve_fds)?;
             create::create(&root, global, &options).map(done)
@@ -96,7 +104,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
             protect(&root, options.preserve_fds)?;
             exec::exec(&root, &options)
         }
-        Command::Start(options) => start::start(&mut load(&root, &options.container_id)?).map(done),
+        Command::Start(options) => locked(&root, &options.container_id, start::start).map(done),
         Command::State(options) => state::state(&load(&root, &options.container_id)?).map(done),
         Command::Kill(options) => {
             let container = load(&root, &options.container_id)?;
@@ -106,10 +114,8 @@ fn execute(arguments: Arguments) -> Result<u8> {
         Command::Delete(options) => {
             delete::delete(&root, &options.container_id, options.force).map(done)
         }
-        Command::Pause(options) => pause::pause(&mut load(&root, &options.container_id)?).map(done),
-        Command::Resume(options) => {
-            pause::resume(&mut load(&root, &options.container_id)?).map(done)
-        }
+        Command::Pause(options) => locked(&root, &options.container_id, pause::pause).map(done),
+        Command::Resume(options) => locked(&root, &options.container_id, pause::resume).map(done),
         Command::List(options) => list::list(&root, &options).map(done),
         Command::Ps(options) => ps::ps(&load(&root, &options.container_id)?, &options).map(done),
         Command::Update(options) => {
@@ -118,6 +124,10 @@ fn execute(arguments: Arguments) -> Result<u8> {
         Command::Events(options) => events::events(&root, &options).map(done),
         Command::Features(_) => features::features().map(done),
         Command::Spec(options) => spec::spec(&options).map(done),
+        Command::CompileModule
+        | Command::LoopbackUp
+        | Command::MakePrivate { .. }
+        | Command::SetSysctls { .. } => Ok(0),
         Command::Checkpoint(_) => Err(unsupported("checkpoint")),
         Command::Restore(_) => Err(unsupported("restore")),
     }
@@ -125,6 +135,12 @@ fn execute(arguments: Arguments) -> Result<u8> {
 
 fn unsupported(command: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("{command} is not supported by runwasm"))
+}
+
+/// Does what changes a container while nobody else does.
+fn locked(root: &Path, id: &str, change: fn(&mut Container) -> Result<()>) -> Result<()> {
+    let (mut container, _lock) = Container::load_locked(root, id)?;
+    change(&mut container)
 }
 
 fn load(root: &Path, id: &str) -> Result<Container> {
@@ -136,7 +152,7 @@ fn load(root: &Path, id: &str) -> Result<Container> {
 fn root(given: Option<&Path>) -> Result<PathBuf> {
     let path = match given {
         Some(path) => path.to_owned(),
-        None if geteuid().is_root() => PathBuf::from("/run/runwasm"),
+        None if identity::is_host_root() => PathBuf::from("/run/runwasm"),
         None => std::env::var_os("XDG_RUNTIME_DIR")
             .map(|dir| PathBuf::from(dir).join("runwasm"))
             .ok_or_else(|| {
@@ -149,10 +165,12 @@ fn root(given: Option<&Path>) -> Result<PathBuf> {
 /// Before anything of a container is touched: the binary that its process will show as
 /// /proc/PID/exe must not be writable, and nothing that our caller left open may reach it.
 fn protect(root: &Path, preserve_fds: i32) -> Result<()> {
-    std::fs::create_dir_all(root).os(|| format!("create {}", root.display()))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .os(|| format!("create {}", root.display()))?;
     seal::ensure_sealed(root)?;
-    // systemd's way of passing descriptors; libcontainer hands these on as well.
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
-    descriptors::cloexec_from(3 + preserve_fds.max(0) + listen)
+    descriptors::cloexec_from(3 + preserve_fds.max(0) + environment::listen_fds())
         .os(|| "protect inherited descriptors")
 }

@@ -76,7 +76,10 @@ pub fn signal_all(manager: &AnyCgroupManager, signal: i32) -> Result<()> {
 pub fn kill_all(manager: &AnyCgroupManager) -> Result<()> {
     let deadline = Instant::now() + KILL_TIMEOUT;
     loop {
-        let left = pids(manager);
+        // This process may be in the cgroup that a spec names, and so may its caller; it is not
+        // the container's.
+        let own = std::process::id() as i32;
+        let left: Vec<i32> = pids(manager).into_iter().filter(|&pid| pid != own).collect();
         if left.is_empty() {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 
 use libcontainer::syscall::syscall::create_syscall;
 use libcontainer::{apparmor, utils};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::create::Options;
 use super::launch::Console;
@@ -68,6 +68,14 @@ fn check_cgroups(options: &Options<'_>) -> Result<()> {
 fn check_namespace_paths(spec: &Spec) -> Result<()> {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     for (i, namespace) in namespaces.into_iter().flatten().enumerate() {
+        if namespace.typ() == LinuxNamespaceType::Mount && namespace.path().is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "linux.namespaces[{i}]: joining a mount namespace would change its root for all in it; leave path out"
+                ),
+            ));
+        }
         if let Some(path) = namespace.path()
             && !path.exists()
         {

@@ -12,21 +12,26 @@ use libcontainer::process::args::ContainerType;
 use libcontainer::user_ns::UserNamespaceConfig;
 use libcontainer::workload::Executor;
 use nix::sys::wait::waitpid;
-use oci_spec::runtime::{Capabilities, Hook, LinuxCapabilities, Spec};
+use oci_spec::runtime::{
+    Capabilities, Hook, LinuxCapabilities, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources,
+    Process, Spec,
+};
 use pathrs::Root;
 
 use super::delete::kill_creators;
 use super::executor::{Role, Surrounded};
 use super::launch::{Console, Launch, launch, write_pid_file};
 use super::linux::LinuxExecutor;
-use super::state::{CREATING, Container, LINUX, Record, WASM, claim, save_spec, start_time};
+use super::state::{
+    CREATING, Container, LINUX, Record, WASM, claim, save_spec, save_state, start_time,
+};
 use super::wasm::WasmExecutor;
 use super::without_proc::{self, AppArmor};
-use super::{cgroup, checks, hooks, network};
+use super::{cgroup, checks, hooks, network, propagation, unified};
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
 use crate::oci::guest::Guest;
-use crate::oci::mounts::remove_kernel_interfaces;
+use crate::oci::mounts::{check_mounted, remove_kernel_interfaces};
 use crate::oci::rootfs::{Rootfs, normalise};
 use crate::oci::workload::{Workload, decide};
 use crate::sys::title::StringArea;
@@ -145,7 +150,7 @@ fn build(
     let mut inner = Inner::new(options.id, ContainerStatus::Creating, None, &bundle_dir, dir)
         .os(|| "describe the container")?;
     inner.set_systemd(options.systemd_cgroup).set_annotations(spec.annotations().clone());
-    inner.save().os(|| "save the container's state")?;
+    save_state(&inner)?;
     YoukiConfig::from_spec(&spec, options.id)
         .and_then(|config| config.save(dir))
         .os(|| "save the container's hooks")?;
@@ -159,7 +164,17 @@ fn build(
     make_cwd(&spec, record);
     require_capabilities(&mut spec, None);
     let _network = network::prepare(&mut spec)?;
-    set_oom_score(&spec)?;
+    propagation::prepare(&mut spec, record.workload == WASM)?;
+    deny_devices(&mut spec);
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+    let resources = resources.filter(|_| cgroup::is_v2());
+    if let (Some(resources), Some(linux), true) =
+        (&resources, spec.linux_mut(), options.systemd_cgroup)
+    {
+        linux.set_resources(Some(unified::for_systemd(resources)));
+    }
+    set_oom_score(spec.process().as_ref())?;
+    let mounts = spec.mounts().clone().unwrap_or_default();
     let hooks = spec.hooks().clone();
     let pid = launch(Launch {
         container_type: ContainerType::InitContainer,
@@ -176,11 +191,18 @@ fn build(
         no_pivot: options.no_pivot,
     })
     .map_err(|error| hooks::name_in(error, hooks.as_ref()))?;
+    propagation::apply(pid, &mounts, record.workload == WASM)?;
+    if record.workload == WASM {
+        check_mounted(pid)?;
+    }
+    if let Some(resources) = &resources {
+        finish_limits(pid, resources, options)?;
+    }
     record.init_start_time = start_time(pid);
     record.save(dir)?;
     inner.set_status(ContainerStatus::Created);
     inner.set_creator(nix::unistd::geteuid().as_raw()).set_pid(pid);
-    inner.save().os(|| "save the container's state")?;
+    save_state(&inner)?;
     if let Some(path) = options.pid_file {
         write_pid_file(path, pid)?;
     }
@@ -214,9 +236,41 @@ pub fn require_capabilities(spec: &mut Spec, fallback: Option<LinuxCapabilities>
     }
 }
 
+/// Denies all devices before the rules of the spec, as runc does: on cgroup v1 what no rule
+/// mentions is otherwise allowed.
+fn deny_devices(spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut() else {
+        return;
+    };
+    let mut resources = linux.resources().clone().unwrap_or_default();
+    let mut all = LinuxDeviceCgroup::default();
+    all.set_allow(false).set_access(Some("rwm".to_owned())).set_typ(Some(LinuxDeviceType::A));
+    let rules = resources.devices().iter().flatten().cloned();
+    let rules = std::iter::once(all).chain(rules).collect();
+    resources.set_devices(Some(rules));
+    linux.set_resources(Some(resources));
+}
+
+/// On cgroup v2: what libcontainer did not apply.
+fn finish_limits(pid: i32, resources: &LinuxResources, options: &Options<'_>) -> Result<()> {
+    let cgroup = unified::cgroup_of(pid)?;
+    if options.systemd_cgroup {
+        unified::apply(&cgroup, resources)?;
+    }
+    // Without root there is no right to attach a filter, and none to make devices either.
+    if nix::unistd::geteuid().is_root() {
+        unified::restrict_devices(&cgroup, resources)
+    } else {
+        Ok(())
+    }
+}
+
 /// What the container's process inherits from this one.
-fn set_oom_score(spec: &Spec) -> Result<()> {
-    let Some(score) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) else {
+///
+/// # Errors
+/// When this user may not lower the score.
+pub fn set_oom_score(process: Option<&Process>) -> Result<()> {
+    let Some(score) = process.and_then(Process::oom_score_adj) else {
         return Ok(());
     };
     fs::write("/proc/self/oom_score_adj", score.to_string())

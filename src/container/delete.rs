@@ -29,8 +29,8 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
     if !dir.is_dir() {
         return if force { Ok(()) } else { Err(does_not_exist(id)) };
     }
-    match Container::load(root, id) {
-        Ok(mut container) => delete_loaded(&mut container, force),
+    match Container::load_locked(root, id) {
+        Ok((mut container, _lock)) => delete_loaded(&mut container, force),
         // What a killed `create`, or a full disk, left behind.
         Err(_) if force => {
             kill_creators(&dir)?;
@@ -55,14 +55,12 @@ fn delete_loaded(container: &mut Container, force: bool) -> Result<()> {
     if status == Status::Creating {
         kill_creators(&container.inner.root)?;
     }
-    if let Some(pid) = container.init()
-        && let Ok(init) = PidFd::open(pid)
-    {
+    if let Some(init) = container.open_init() {
         init.send(Signal::SIGKILL as i32).ok();
         thaw(container);
         let ended = init.wait_end(Some(KILL_TIMEOUT)).os(|| "wait for the container's process")?;
         if !ended {
-            return Err(Error::os(format!("process {pid} does not die")));
+            return Err(Error::os("the container's process does not die"));
         }
     }
     clear_cgroup(&container.record, container.id())?;

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Process, Spec};
 
-use super::create::require_capabilities;
+use super::create::{require_capabilities, set_oom_score};
 use super::executor::{Role, Surrounded};
 use super::launch::{Console, Launch, launch, write_pid_file};
 use super::linux::LinuxExecutor;
@@ -57,12 +57,15 @@ pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     let mut spec = container.spec()?;
     let namespaces = open_namespaces(&spec, init)?;
     let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
-    let capabilities = spec.process().as_ref().and_then(|first| first.capabilities().clone());
+    let first = spec.process().clone();
+    let capabilities = first.as_ref().and_then(|first| first.capabilities().clone());
     adapt(&mut spec, options.process.clone(), &namespaces)?;
     require_capabilities(&mut spec, capabilities);
     if container.record.workload == WASM {
         without_proc::inherit_groups(&mut spec, mappings.as_deref())?;
     }
+    let own = options.process.oom_score_adj().is_some();
+    set_oom_score(if own { Some(&options.process) } else { first.as_ref() })?;
     let executor = choose_executor(container, &mut spec, init)?;
     let dir = &container.inner.root;
     let socket = dir.join(format!("exec-{}.sock", std::process::id()));

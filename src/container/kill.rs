@@ -7,7 +7,6 @@ use nix::sys::signal::Signal;
 use super::cgroup;
 use super::state::{Container, Status};
 use crate::error::{Context, Error, Result};
-use crate::sys::pidfd::PidFd;
 
 /// Sends `signal` to the init process, or with `all` to every process of the container.
 ///
@@ -19,13 +18,12 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     if all {
         cgroup::signal_all(&cgroup::manager(&container.record, container.id())?, signal)?;
     } else {
-        let Some(pid) = container.init().filter(|_| status != Status::Stopped) else {
+        let Some(init) = container.open_init().filter(|_| status != Status::Stopped) else {
             return Err(Error::precondition("container not running"));
         };
-        let sent = PidFd::open(pid).os(|| format!("open process {pid}"))?.send(signal);
-        match sent {
+        match init.send(signal) {
             Err(Errno::ESRCH) => return Err(Error::precondition("container not running")),
-            result => result.os(|| format!("send signal {signal} to process {pid}"))?,
+            result => result.os(|| format!("send signal {signal} to the container"))?,
         }
     }
     // Under cgroup v1 a frozen process does not even take SIGKILL; runc thaws it too.

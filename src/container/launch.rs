@@ -1,6 +1,7 @@
 //! Making a process on libcontainer, for `create` and `exec` alike.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -115,7 +116,10 @@ fn connect_console(dir: &Path, path: &Path) -> Result<OwnedFd> {
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}"));
-    fs::write(&temporary, pid.to_string())
+    // One that a killed command left; it must not be followed if it is a link.
+    let _ = fs::remove_file(&temporary);
+    File::create_new(&temporary)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
         .and_then(|()| fs::rename(&temporary, path))
         .context(ErrorKind::Os, || format!("--pid-file {}", path.display()))
 }

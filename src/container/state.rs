@@ -1,17 +1,19 @@
 //! A container's state directory, `<root>/<id>`: libcontainer's `state.json` and our
 //! `runwasm.json`.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::{Container as Inner, ContainerStatus, State};
+use nix::fcntl::{Flock, FlockArg};
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::{parse, read_limited};
+use crate::sys::pidfd::PidFd;
 
 /// The longest container id, in bytes: a directory name.
 const MAX_ID: usize = 255;
@@ -105,6 +107,27 @@ impl Container {
         Ok(Self { inner: Inner { state, root: dir }, record })
     }
 
+    /// Loads the container `id` to change it: until the lock is dropped nobody else does.
+    ///
+    /// # Errors
+    /// As [`Container::load`].
+    pub fn load_locked(root: &Path, id: &str) -> Result<(Self, Flock<File>)> {
+        let dir = directory(root, id)?;
+        let file = File::open(&dir).map_err(|_| does_not_exist(id))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .os(|| format!("lock {}", dir.display()))?;
+        // Whoever had the lock may have deleted the container.
+        Ok((Self::load(root, id)?, lock))
+    }
+
+    /// A handle on the init process, if it is alive. Opened before the check, so that it cannot
+    /// be one of a later process with the same pid.
+    pub fn open_init(&self) -> Option<PidFd> {
+        let handle = PidFd::open(self.inner.state.pid?).ok()?;
+        self.init().map(|_| handle)
+    }
+
     /// The container's id.
     pub fn id(&self) -> &str {
         &self.inner.state.id
@@ -144,8 +167,25 @@ impl Container {
     /// When the state directory cannot be written.
     pub fn save_status(&mut self, status: ContainerStatus) -> Result<()> {
         self.inner.set_status(status);
-        self.inner.save().os(|| format!("save the state of container {:?}", self.id()))
+        save_state(&self.inner)
     }
+}
+
+/// Writes libcontainer's state, whole or not at all: libcontainer itself empties the file first,
+/// and somebody may be reading it.
+///
+/// # Errors
+/// When the state directory cannot be written.
+pub fn save_state(inner: &Inner) -> Result<()> {
+    write_whole(&State::file_path(&inner.root), &inner.state)
+}
+
+fn write_whole(path: &Path, value: &impl Serialize) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let text = serde_json::to_vec(value).os(|| format!("encode {}", path.display()))?;
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, path))
+        .os(|| format!("write {}", path.display()))
 }
 
 /// Keeps the spec of a container that is being created in its state directory: what happens to
@@ -217,11 +257,7 @@ impl Record {
     /// # Errors
     /// When the directory cannot be written.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let temporary = dir.join(format!("{RECORD}.tmp"));
-        let text = serde_json::to_vec(self).os(|| "encode the container's record")?;
-        fs::write(&temporary, text)
-            .and_then(|()| fs::rename(&temporary, dir.join(RECORD)))
-            .os(|| format!("write {}", dir.join(RECORD).display()))
+        write_whole(&dir.join(RECORD), self)
     }
 }
 

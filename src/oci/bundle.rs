@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use libcontainer::validator::Validator;
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
 
+use super::mounts::is_bind;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// More than any engine writes; a larger file is an attack or a mistake.
@@ -41,9 +43,32 @@ impl Bundle {
                 root.display()
             )));
         }
+        make_sources_absolute(&mut spec, &dir);
+        set_default_umask(&mut spec);
         spec.canonicalize_rootfs(&dir)
             .context(ErrorKind::InvalidArgument, || "config.json: root.path")?;
         Ok(Self { dir, spec })
+    }
+}
+
+/// Sources of bind mounts are "absolute or relative to the bundle" (runtime-spec,
+/// `config.md#posix-platform-mounts`).
+fn make_sources_absolute(spec: &mut Spec, dir: &Path) {
+    let Some(mounts) = spec.mounts_mut() else {
+        return;
+    };
+    for mount in mounts.iter_mut().filter(|mount| is_bind(mount)) {
+        let source = mount.source().as_ref().map(|source| dir.join(source));
+        mount.set_source(source);
+    }
+}
+
+/// runc's default, and not what our caller happens to have.
+fn set_default_umask(spec: &mut Spec) {
+    if let Some(process) = spec.process_mut() {
+        let mut user = process.user().clone();
+        user.set_umask(user.umask().or(Some(0o022)));
+        process.set_user(user);
     }
 }
 
@@ -77,7 +102,12 @@ pub fn parse<T: DeserializeOwned>(json: &[u8], path: &Path) -> Result<T> {
 /// [`ErrorKind::InvalidArgument`] when it cannot be read, is no regular file, or is larger than
 /// 16 MiB.
 pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path)
+    // A FIFO must not block.
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
         .context(ErrorKind::InvalidArgument, || format!("open {}", path.display()))?;
     let meta = file.metadata().os(|| path.display().to_string())?;
     if !meta.is_file() || meta.len() > MAX_CONFIG_BYTES {

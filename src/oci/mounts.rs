@@ -11,7 +11,7 @@ use nix::sys::statfs::statfs;
 use oci_spec::runtime::{Mount, Spec};
 
 use super::rootfs::normalise;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 
 /// File system types that are interfaces of the kernel rather than storage, as the spec and
 /// mountinfo name them.
@@ -76,8 +76,7 @@ pub fn is_bind(mount: &Mount) -> bool {
 /// [`ErrorKind::InvalidArgument`] naming a bind mount whose source is, or recursively holds, a
 /// kernel interface.
 pub fn remove_kernel_interfaces(spec: &mut Spec) -> Result<()> {
-    let mountinfo =
-        std::fs::read_to_string("/proc/self/mountinfo").os(|| "read /proc/self/mountinfo")?;
+    let mountinfo = mountinfo("self")?;
     let root = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
     // libcontainer binds the root file system recursively.
     if let Some((point, typ)) = kernel_mount_below(&root, &mountinfo) {
@@ -91,12 +90,16 @@ pub fn remove_kernel_interfaces(spec: &mut Spec) -> Result<()> {
     let mut kept = Vec::with_capacity(mounts.len());
     for (i, mount) in mounts.into_iter().enumerate() {
         let destination = normalise(mount.destination());
-        if is_bind(&mount) {
-            check_bind_source(i, &mount, &mountinfo)?;
-        } else if mount.typ().as_deref().is_some_and(|typ| KERNEL_TYPES.contains(&typ)) {
+        // The type first: libcontainer goes by it, whatever the options say.
+        let by_type = mount.typ().as_deref().is_some_and(|typ| KERNEL_TYPES.contains(&typ));
+        if by_type || (is_bind(&mount) && is_usual_place(&mount)) {
             removed.push(destination);
             continue;
         }
+        if is_bind(&mount) {
+            check_bind_source(i, &mount, &mountinfo)?;
+        }
+        check_layers(i, &mount)?;
         // What would be mounted inside a removed mount goes with it (a cgroup mount below /sys).
         if removed.iter().any(|gone| destination.starts_with(gone)) && !is_bind(&mount) {
             continue;
@@ -120,6 +123,56 @@ pub fn remove_kernel_interfaces(spec: &mut Spec) -> Result<()> {
     Ok(())
 }
 
+/// Reads mountinfo of a process; a name that is not UTF-8 is no reason to fail.
+fn mountinfo(process: &str) -> Result<String> {
+    let path = format!("/proc/{process}/mountinfo");
+    let bytes = std::fs::read(&path).os(|| format!("read {path}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The last look, at what was really mounted: sources can be exchanged after they were checked,
+/// and not every file system tells its name to statfs(2).
+///
+/// # Errors
+/// [`ErrorKind::InvalidArgument`] naming a kernel interface in the mount namespace of `pid`.
+pub fn check_mounted(pid: i32) -> Result<()> {
+    match kernel_mount_below(Path::new("/"), &mountinfo(&pid.to_string())?) {
+        None => Ok(()),
+        Some((point, typ)) => Err(Error::invalid(format!(
+            "the {typ} file system is mounted on {point} in the container, and a wasm container gets no kernel interfaces"
+        ))),
+    }
+}
+
+/// The layers of an overlay must not lie on a kernel interface either.
+fn check_layers(index: usize, mount: &Mount) -> Result<()> {
+    let layers = mount.options().iter().flatten().filter_map(|option| {
+        ["lowerdir=", "upperdir="].iter().find_map(|name| option.strip_prefix(name))
+    });
+    for layer in layers.flat_map(|layers| layers.split(':')).filter(|layer| !layer.is_empty()) {
+        if let Some(name) = kernel_interface(Path::new(layer)) {
+            return Err(Error::invalid(format!(
+                "mounts[{index}]: layer {layer} lies on {name}, and a wasm container gets no kernel interfaces"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The name of the kernel interface on which `path` lies, if it does.
+fn kernel_interface(path: &Path) -> Option<&'static str> {
+    let magic = statfs(path).ok()?.filesystem_type().0 as i64;
+    KERNEL_MAGICS.iter().find(|(known, _)| *known == magic).map(|(_, name)| *name)
+}
+
+/// Whether a bind mount stands for the mount of the kernel's interface that it would replace:
+/// `/sys` on `/sys`, as rootless specs have it.
+fn is_usual_place(mount: &Mount) -> bool {
+    let usual = [Path::new("/proc"), Path::new("/sys")];
+    let destination = normalise(mount.destination());
+    usual.contains(&destination.as_path()) && mount.source().as_deref() == Some(&destination)
+}
+
 fn check_bind_source(index: usize, mount: &Mount, mountinfo: &str) -> Result<()> {
     let Some(source) = mount.source() else {
         return Ok(());
@@ -134,12 +187,7 @@ fn check_bind_source(index: usize, mount: &Mount, mountinfo: &str) -> Result<()>
     let Ok(source) = source.canonicalize() else {
         return Ok(());
     };
-    let fs = statfs(&source).context(ErrorKind::InvalidArgument, || {
-        format!("mounts[{index}]: source {}", source.display())
-    })?;
-    if let Some((_, name)) =
-        KERNEL_MAGICS.iter().find(|(magic, _)| *magic == fs.filesystem_type().0 as i64)
-    {
+    if let Some(name) = kernel_interface(&source) {
         return refuse(format!("source {} lies on {name}", source.display()));
     }
     let recursive = mount.options().iter().flatten().any(|option| option == "rbind");
@@ -200,6 +248,16 @@ mod tests {
             let error = remove_kernel_interfaces(&mut spec).unwrap_err().to_string();
             assert!(error.contains("mounts[0]") && error.contains("/x"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_bind_mount_of_sys_on_sys_is_left_out_like_the_mount_it_stands_for() {
+        let mut mount = bind("/sys", "rbind");
+        mount.set_destination("/sys".into());
+        let mut spec = Spec::default();
+        spec.set_mounts(Some(vec![mount]));
+        remove_kernel_interfaces(&mut spec).unwrap();
+        assert_eq!(spec.mounts().as_deref(), Some(&[][..]));
     }
 
     #[test]

@@ -191,10 +191,10 @@ fn look_up(
 }
 
 fn open(path: PathBuf, rootfs: &Rootfs) -> Result<Option<(PathBuf, Found, Format)>> {
-    let path = super::rootfs::normalise(&path);
     let Some(found) = rootfs.find(&path) else {
         return Ok(None);
     };
+    let path = super::rootfs::normalise(&path);
     let text = path.extension().is_some_and(|extension| extension == "wat");
     let format = Format::of(&found.file, text)
         .context(ErrorKind::InvalidArgument, || format!("read {}", path.display()))?;

@@ -245,3 +245,35 @@ fn an_entrypoint_in_a_bind_mount_is_found_at_its_source() {
     let single = Case::new(&["/one"]);
     assert!(matches!(decide(&single.spec, &rootfs).unwrap().workload, Workload::Wasm(_)));
 }
+
+#[test]
+fn paths_are_followed_as_the_kernel_follows_them() {
+    // `..` after a symlink leaves the link's target, not its name.
+    let case = Case::new(&["/bin/../app/a"])
+        .file("usr/app/a", b"#!/bin/sh")
+        .file("usr/bin/x", ELF)
+        .file("app/a", MODULE)
+        .link("bin", "usr/bin");
+    case.assert_linux();
+    // A link in the root leads into a volume, and one in a volume back.
+    let volume = tempfile::tempdir().unwrap();
+    std::fs::write(volume.path().join("h.wasm"), MODULE).unwrap();
+    symlink("/hello.wasm", volume.path().join("back.wasm")).unwrap();
+    let mount = |typ: &str, destination: &str| {
+        let builder = oci_spec::runtime::MountBuilder::default();
+        builder.typ(typ).destination(destination).source(volume.path()).build().unwrap()
+    };
+    let decide_with = |case: &Case, mounts: &[oci_spec::runtime::Mount]| {
+        let rootfs = Rootfs::open(case.dir.path(), mounts).unwrap();
+        matches!(decide(&case.spec, &rootfs).unwrap().workload, Workload::Wasm(_))
+    };
+    let into = Case::new(&["/app.wasm"]).link("app.wasm", "/vol/h.wasm").file("vol/x", b"");
+    assert!(decide_with(&into, &[mount("bind", "/vol")]));
+    let back = Case::new(&["/vol/back.wasm"]).file("hello.wasm", MODULE).file("vol/x", b"");
+    assert!(decide_with(&back, &[mount("bind", "/vol")]));
+    let linked = Case::new(&["/real/x/h.wasm"]).file("real/y", b"").link("link", "/real");
+    assert!(decide_with(&linked, &[mount("bind", "/link/x")]));
+    // What a tmpfs covers is not there.
+    let covered = Case::new(&["/app/h.wasm"]).file("app/h.wasm", MODULE);
+    assert!(!decide_with(&covered, &[mount("tmpfs", "/app")]));
+}

@@ -4,6 +4,9 @@
 
 pub mod artefact;
 pub mod descriptors;
+pub mod device_filter;
+pub mod environment;
+pub mod identity;
 pub mod loopback;
 pub mod names;
 pub mod pidfd;

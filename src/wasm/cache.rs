@@ -17,7 +17,8 @@ use nix::unistd::geteuid;
 
 use super::compile::compile;
 use super::engine::WASMTIME_VERSION;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+use crate::sys::identity;
 
 /// Where root keeps the cache.
 const SYSTEM_DIR: &str = "/var/lib/runwasm/cache";
@@ -26,8 +27,10 @@ const MAX_BYTES: u64 = 4 << 30;
 /// Ends every entry, after the checksum of all before it.
 const MAGIC: &[u8; 8] = b"runwasm1";
 const TRAILER: u64 = 32 + MAGIC.len() as u64;
-/// Lock files are shared by the keys that begin with the same byte, so that none need removing.
-const LOCK_PREFIX: &str = "lock-";
+/// The extension of lock files.
+const LOCK: &str = "lock";
+/// The largest module, in bytes. It is read into memory to be compiled.
+const MAX_MODULE: u64 = 1 << 30;
 
 /// The compile cache of this user.
 #[derive(Debug)]
@@ -61,52 +64,69 @@ impl Cache {
         name: &str,
         load: impl Fn(&File) -> wasmtime::Result<T>,
     ) -> Result<T> {
-        let Some(dir) = &self.dir else {
-            return compile_uncached(wasm, name, load);
-        };
-        let key = key(wasm).os(|| format!("read {name}"))?;
-        let entry = dir.join(&key);
-        if let Some(loaded) = hit(&entry, &load) {
+        let size = wasm.metadata().os(|| format!("read {name}"))?.len();
+        if size > MAX_MODULE {
+            return Err(Error::invalid(format!(
+                "{name} is {size} bytes; a module may have at most {MAX_MODULE}"
+            )));
+        }
+        if let Some(dir) = &self.dir
+            && let Some(loaded) = hit(&dir.join(key(wasm).os(|| format!("read {name}"))?), &load)
+        {
             return Ok(loaded);
         }
-        let Ok(_lock) = lock(dir, &key) else {
-            return compile_uncached(wasm, name, load);
+        // Others may be able to write the file. What is compiled and the key it is stored under
+        // must be of the same bytes, so from here on they are those of a private copy.
+        let copy = copy_of(wasm).os(|| format!("read {name}"))?;
+        let Some(dir) = &self.dir else {
+            return load_compiled(&compiled(&copy, name)?, name, load);
         };
+        let entry = dir.join(key(&copy).os(|| format!("read {name}"))?);
+        let lock = lock(&entry);
         // Another process may have compiled it while this one waited for the lock.
         if let Some(loaded) = hit(&entry, &load) {
             return Ok(loaded);
         }
-        // One name a key: the lock makes it ours, and what a killed compilation left is reused.
-        let temporary = dir.join(format!("{key}.tmp"));
-        let stored = store(&temporary, &entry, wasm, name);
-        let _ = fs::remove_file(&temporary);
+        let code = compiled(&copy, name)?;
+        let stored = lock.and_then(|_lock| store(&entry, &code));
         match stored {
             Ok(artefact) => {
                 evict(dir, MAX_BYTES);
-                load(&artefact).os(|| format!("load the compiled {name}"))
+                load_compiled(&artefact, name, load)
             }
-            Err(StoreError::Compile(error)) => Err(error),
-            Err(StoreError::Io(error)) => {
+            Err(error) => {
                 log::warn!("the compile cache cannot be written: {error}");
-                compile_uncached(wasm, name, load)
+                load_compiled(&code, name, load)
             }
         }
     }
 }
 
-enum StoreError {
-    Compile(crate::error::Error),
-    Io(io::Error),
+/// Compiles into a memory file: the compiler gets no descriptor of the cache.
+fn compiled(wasm: &File, name: &str) -> Result<File> {
+    let code = memory_file().os(|| "create a memory file")?;
+    rewound(wasm).os(|| format!("read {name}"))?;
+    compile(wasm, &code, name)?;
+    Ok(code)
 }
 
-impl From<io::Error> for StoreError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+fn load_compiled<T>(
+    code: &File,
+    name: &str,
+    load: impl Fn(&File) -> wasmtime::Result<T>,
+) -> Result<T> {
+    load(code).os(|| format!("load the compiled {name}"))
+}
+
+fn copy_of(file: &File) -> io::Result<File> {
+    rewound(file)?;
+    let mut copy = memory_file()?;
+    io::copy(&mut io::Read::take(file, MAX_MODULE), &mut copy)?;
+    Ok(copy)
 }
 
 fn default_dir() -> Option<PathBuf> {
-    if geteuid().is_root() {
+    if identity::is_host_root() {
         return Some(SYSTEM_DIR.into());
     }
     let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
@@ -183,7 +203,10 @@ fn hit<T>(entry: &Path, load: impl Fn(&File) -> wasmtime::Result<T>) -> Option<T
 
 /// Opens an entry if it is ours, private and undamaged.
 fn open_entry(entry: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(entry)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(entry)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("not a regular file"));
@@ -200,47 +223,69 @@ fn open_entry(entry: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn lock(dir: &Path, key: &str) -> io::Result<Flock<File>> {
-    let path = dir.join(format!("{LOCK_PREFIX}{}", &key[..2]));
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+/// Lets one process at a time work on `entry`. The lock file goes with its last user, so a process
+/// that got the lock of a removed file tries again.
+fn lock(entry: &Path) -> io::Result<Lock> {
+    let path = entry.with_extension(LOCK);
+    loop {
+        let file = private_file(&path)?;
+        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+        let held = file.metadata()?.ino();
+        if fs::symlink_metadata(&path).is_ok_and(|meta| meta.ino() == held) {
+            return Ok(Lock { path, _file: file });
+        }
+    }
 }
 
-/// Compiles into `temporary` and renames it to `entry`.
-fn store(temporary: &Path, entry: &Path, wasm: &File, name: &str) -> Result<File, StoreError> {
-    let file =
-        OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(temporary)?;
-    rewound(wasm)?;
-    compile(wasm, &file, name).map_err(StoreError::Compile)?;
-    let length = file.metadata()?.len();
+struct Lock {
+    path: PathBuf,
+    _file: Flock<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Left behind it is merely a file more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Opens or creates a file that only this user may use.
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Stores `code` as `entry`: written under another name, synced and renamed. That name belongs to
+/// whoever has the lock, so what a killed process left is overwritten.
+fn store(entry: &Path, code: &File) -> io::Result<File> {
+    let temporary = entry.with_extension("tmp");
+    let stored = write_entry(&temporary, code).and_then(|()| fs::rename(&temporary, entry));
+    if stored.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    stored.and_then(|()| open_entry(entry))
+}
+
+fn write_entry(path: &Path, code: &File) -> io::Result<()> {
+    let mut file = private_file(path)?;
+    file.set_len(0)?;
+    rewound(code)?;
+    let length = io::copy(&mut &*code, &mut file)?;
     let mut hasher = blake3::Hasher::new();
-    hash(&mut hasher, &file, length)?;
-    file.write_all_at(hasher.finalize().as_bytes(), length)?;
-    file.write_all_at(MAGIC, length + 32)?;
-    file.sync_data()?;
-    fs::rename(temporary, entry)?;
-    Ok(open_entry(entry)?)
+    hash(&mut hasher, code, length)?;
+    file.write_all(hasher.finalize().as_bytes())?;
+    file.write_all(MAGIC)?;
+    file.sync_data()
 }
 
 fn rewound(mut file: &File) -> io::Result<()> {
     io::Seek::rewind(&mut file)
-}
-
-fn compile_uncached<T>(
-    wasm: &File,
-    name: &str,
-    load: impl Fn(&File) -> wasmtime::Result<T>,
-) -> Result<T> {
-    let artefact = memory_file().os(|| "create a memory file")?;
-    rewound(wasm).os(|| format!("read {name}"))?;
-    compile(wasm, &artefact, name)?;
-    load(&artefact).os(|| format!("load the compiled {name}"))
 }
 
 fn memory_file() -> nix::Result<File> {
@@ -262,7 +307,7 @@ pub fn file_of(bytes: &[u8]) -> io::Result<File> {
 fn evict(dir: &Path, limit: u64) {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut entries: Vec<(SystemTime, u64, PathBuf)> = entries
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with(LOCK_PREFIX))
+        .filter(|entry| entry.path().extension().is_none_or(|extension| extension != LOCK))
         .filter_map(|entry| {
             let meta = entry.metadata().ok()?;
             Some((meta.modified().ok()?, meta.len(), entry.path()))

@@ -9,10 +9,11 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use wasmtime::Engine;
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::identity;
 use crate::sys::pidfd::PidFd;
 
 /// The hidden command that runs [`child`].
@@ -24,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const MEMORY: u64 = 8 << 30;
 /// The largest artefact, in bytes.
 const ARTEFACT: u64 = 4 << 30;
+/// The most characters of the compiler's message that are shown.
+const MAX_MESSAGE: usize = 2000;
 /// The user and group that compile when root asks: nobody.
 const NOBODY: u32 = 65534;
 
@@ -77,9 +80,9 @@ fn threads() -> usize {
 /// # Errors
 /// When it cannot confine itself, or the input is not valid.
 pub fn child() -> Result<()> {
+    confine()?;
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm).os(|| "read the module")?;
-    confine()?;
     let engine = super::engine::for_compiling()?;
     let code = translate(&engine, &wasm)?;
     let mut output = File::from(
@@ -95,7 +98,10 @@ fn translate(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>> {
     };
     // The alternate form prints the chain of causes on one line; some span several.
     code.map_err(|error| {
-        Error::invalid(format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" "))
+        // It may quote names of any length, and the pipe to the parent holds 64 KiB.
+        let text = format!("{error:#}");
+        let words: Vec<_> = text.split_whitespace().collect();
+        Error::invalid(words.join(" ").chars().take(MAX_MESSAGE).collect::<String>())
     })
 }
 
@@ -106,10 +112,12 @@ fn confine() -> Result<()> {
     setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).os(|| "limit the compiler's memory")?;
     setrlimit(Resource::RLIMIT_FSIZE, ARTEFACT, ARTEFACT).os(|| "limit the artefact's size")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).os(|| "disable core dumps")?;
+    let seconds = TIMEOUT.as_secs() * threads() as u64;
+    setrlimit(Resource::RLIMIT_CPU, seconds, seconds).os(|| "limit the compiler's time")?;
     crate::sys::priority::lower();
     crate::sys::descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &[])
         .os(|| "close descriptors")?;
-    if geteuid().is_root() {
+    if identity::is_host_root() {
         let spaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
         unshare(spaces).os(|| "leave the network")?;
         setgroups(&[]).os(|| "drop groups")?;

@@ -14,10 +14,13 @@ use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 use super::cache::{Cache, file_of};
 use super::engine;
 use crate::error::{Context, ErrorKind, Result};
+use crate::oci::rootfs::head;
 use crate::oci::wasm_file::{self, Format};
 use crate::oci::workload::WasmFile;
 use crate::sys::{artefact, descriptors};
 
+/// What follows `\0asm` in a component; text may be of either kind.
+const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 /// The import names of WASI 0.1 and of its predecessor.
 const WASI_MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 
@@ -80,7 +83,8 @@ pub fn prepare(file: &WasmFile) -> Result<Prepared> {
     let engine = engine::for_running()?;
     let cache = Cache::open();
     let wasm = binary(file, &name)?;
-    let (program, descriptors) = if file.format == Format::Component {
+    let is_component = head::<8>(&wasm).is_ok_and(|head| head.get(4..) == Some(&COMPONENT));
+    let (program, descriptors) = if is_component {
         let (component, descriptors) = cache.load(&wasm, &name, |code| {
             let component = artefact::map_component(&engine, code)?;
             Ok((component, descriptors::others_of(code)?))
