@@ -34,6 +34,7 @@ use crate::oci::guest::Guest;
 use crate::oci::mounts::{check_mounted, remove_kernel_interfaces};
 use crate::oci::rootfs::{Rootfs, normalise};
 use crate::oci::workload::{Workload, decide};
+use crate::sys::identity;
 use crate::sys::title::StringArea;
 use crate::wasm::module::prepare;
 
@@ -129,6 +130,7 @@ fn choose_executor(spec: &mut Spec, record: &mut Record, role: Role) -> Result<B
         guest: Guest::new(spec, &process),
         apparmor,
         strings: StringArea::locate(),
+        dumpable: !identity::is_host_root(),
     };
     Ok(Box::new(Surrounded::new(workload, role)))
 }
@@ -280,10 +282,10 @@ pub fn set_oom_score(process: Option<&Process>) -> Result<()> {
 /// Takes back a creation that failed. Its own failures are logged: the cause matters more.
 fn clean_up(dir: &Path, record: &Record, id: &str) {
     let cleaned = kill_creators(dir).and_then(|()| {
-        // The processes are children of this one, and would keep the cgroup as zombies.
-        while waitpid(None, None).is_ok() {}
         let manager = cgroup::manager(record, id)?;
         cgroup::kill_all(&manager)?;
+        // The processes are children of this one, and would keep the cgroup as zombies.
+        while waitpid(None, None).is_ok() {}
         cgroup::remove(&manager)
     });
     let removed = fs::remove_dir_all(dir).os(|| format!("remove {}", dir.display()));

@@ -25,6 +25,7 @@ use crate::oci::bundle::check_process;
 use crate::oci::guest::Guest;
 use crate::oci::rootfs::Rootfs;
 use crate::oci::workload::{Workload, decide_exec};
+use crate::sys::identity;
 use crate::sys::pidfd::PidFd;
 use crate::sys::title::StringArea;
 use crate::wasm::module::prepare;
@@ -111,6 +112,7 @@ fn choose_executor(container: &Container, spec: &mut Spec, init: i32) -> Result<
         guest: Guest::new(spec, process),
         apparmor: AppArmor::take(spec)?,
         strings: StringArea::locate(),
+        dumpable: !identity::is_host_root(),
     };
     Ok(Box::new(Surrounded::new(workload, role)))
 }

@@ -31,6 +31,9 @@ pub struct WasmExecutor {
     pub apparmor: Option<AppArmor>,
     /// For the process title and environment.
     pub strings: Option<StringArea>,
+    /// Whether the user that runs this may look at it in /proc. Root always may; others could not
+    /// even exec into their own container, since without execve a process stays hidden.
+    pub dumpable: bool,
 }
 
 impl Executor for WasmExecutor {
@@ -39,7 +42,10 @@ impl Executor for WasmExecutor {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         let prepared = signals::reset_except_faults()
             .and_then(|()| signals::end_process_on_signals())
-            .os(|| "take over signals");
+            .os(|| "take over signals")
+            .and_then(|()| {
+                nix::sys::prctl::set_dumpable(self.dumpable).os(|| "make the process visible")
+            });
         let confined =
             prepared.and_then(|()| self.apparmor.as_ref().map_or(Ok(()), AppArmor::enter));
         confined.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))

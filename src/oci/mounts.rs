@@ -201,9 +201,12 @@ fn check_bind_source(index: usize, mount: &Mount, mountinfo: &str) -> Result<()>
 fn kernel_mount_below(dir: &Path, mountinfo: &str) -> Option<(String, String)> {
     mountinfo.lines().find_map(|line| {
         let (fields, rest) = line.split_once(" - ")?;
-        let point = fields.split(' ').nth(4)?;
+        let mut fields = fields.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
         let typ = rest.split(' ').next()?;
-        (KERNEL_TYPES.contains(&typ) && Path::new(&unescape(point)).starts_with(dir))
+        // A single device, bound from the host's /dev where mknod(2) is not allowed.
+        let device = typ == "devtmpfs" && root != "/";
+        (KERNEL_TYPES.contains(&typ) && !device && Path::new(&unescape(point)).starts_with(dir))
             .then(|| (unescape(point), typ.to_owned()))
     })
 }
