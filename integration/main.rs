@@ -3,6 +3,7 @@
 //! `RUNTIME` names the OCI runtime to test, by default the one just built. With another, such
 //! as runc, the trials of what only ours does are listed as ignored.
 
+mod attacks;
 mod bad_input;
 mod cli;
 mod containerd;
@@ -47,13 +48,21 @@ fn fail(failed: &Failed) -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     // The machine first: it takes long, and the others run meanwhile.
-    let standard = [vm::tests(), cli::tests(), linux::tests(), bad_input::tests(), soak::tests()];
+    let standard = [
+        vm::tests(),
+        cli::tests(),
+        linux::tests(),
+        bad_input::tests(),
+        attacks::tests(),
+        soak::tests(),
+    ];
     let ours = [
         cli::our_tests(),
         linux::our_tests(),
         bad_input::our_tests(),
         wasm::tests(),
         security::tests(),
+        attacks::our_tests(),
         soak::our_tests(),
         containerd::tests(),
         podman::tests(),
