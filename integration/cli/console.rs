@@ -12,6 +12,10 @@ pub fn tests() -> Vec<Trial> {
         run_in_a_terminal]
 }
 
+pub fn our_tests() -> Vec<Trial> {
+    trials!["cli": paste_into_a_terminal]
+}
+
 const SCRIPT: &str = "test -t 0 -a -t 1 -a -t 2 && echo terminal; ls -l /dev/console; \
     read line; echo got:$line; stty size; exit 4";
 
@@ -43,5 +47,22 @@ fn run_in_a_terminal() -> Result {
     let output = bundle.make("run", &[])?.in_terminal().run()?;
     assert!(output.text().contains("terminal"), "{output:?}");
     output.expect(4)?;
+    Ok(())
+}
+
+/// More than the terminal holds, for a program that talks before it reads. runc waits for ever.
+fn paste_into_a_terminal() -> Result {
+    const BYTES: usize = 300_000;
+    let script = format!(
+        "stty raw -echo; touch /ready; \
+        head -c {BYTES} /dev/zero; head -c {BYTES} >/dev/null"
+    );
+    let bundle = Bundle::sh(&script)?.terminal().writable();
+    let typist = format!(
+        "{{ until [ -e {}/ready ]; do sleep 0.05; done; head -c {BYTES} /dev/zero; }} | \"$@\"",
+        bundle.rootfs().display()
+    );
+    let run = bundle.make("run", &[])?.wrapped("sh", &["-c", &typist, "sh"]);
+    assert_eq!(run.run()?.success()?.stdout.len(), BYTES);
     Ok(())
 }

@@ -24,5 +24,6 @@ pub fn tests() -> Vec<Trial> {
 
 /// What only ours does.
 pub fn our_tests() -> Vec<Trial> {
-    descriptors::our_tests().into_iter().chain(report::our_tests()).collect()
+    let modules = [console::our_tests(), descriptors::our_tests(), report::our_tests()];
+    modules.into_iter().flatten().collect()
 }

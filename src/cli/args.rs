@@ -4,16 +4,29 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Sources;
+
 /// Runs WebAssembly and Linux containers as the OCI runtime specification describes.
 #[derive(Parser, Debug)]
 #[command(name = "runwasm", version = VERSION.as_str())]
 pub struct Arguments {
     /// Options of all commands.
     #[command(flatten)]
-    pub global: liboci_cli::GlobalOpts,
+    pub global: Global,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The options of all commands.
+#[derive(clap::Args, Debug)]
+pub struct Global {
+    /// Those of runc.
+    #[command(flatten)]
+    pub oci: liboci_cli::GlobalOpts,
+    /// Where settings come from.
+    #[command(flatten)]
+    pub sources: Sources,
 }
 
 /// Engines show this beside the name; `spec:` is a line that runc has too.
@@ -44,7 +57,7 @@ impl Command {
 pub struct GlobalOnly {
     /// Options of all commands.
     #[command(flatten)]
-    pub global: liboci_cli::GlobalOpts,
+    pub global: Global,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _rest: Vec<std::ffi::OsString>,
 }
@@ -82,13 +95,21 @@ pub enum Command {
     Features(liboci_cli::Features),
     /// Write a default config.json
     Spec(liboci_cli::Spec),
+    /// Show and change the compile cache
+    #[command(subcommand)]
+    Cache(super::cache::Command),
     /// Not supported
     Checkpoint(Unsupported),
     /// Not supported
     Restore(Unsupported),
     /// Internal: compile the module on standard input.
     #[command(name = crate::wasm::compile::COMMAND, hide = true)]
-    CompileModule,
+    CompileModule {
+        /// The most memory, in bytes.
+        memory: u64,
+        /// The most processor time, in seconds.
+        time: u64,
+    },
     /// Internal: the hook that brings the loopback interface up.
     #[command(name = crate::container::network::LOOPBACK_COMMAND, hide = true)]
     LoopbackUp,
@@ -140,7 +161,7 @@ mod tests {
     fn global_options_come_before_the_command_as_engines_write_them() {
         let line = "runwasm --root /r --log /l --log-format json --systemd-cgroup kill --all c 9";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
-        assert!(arguments.global.systemd_cgroup);
+        assert!(arguments.global.oci.systemd_cgroup);
         assert!(matches!(arguments.command, Command::Kill(kill) if kill.all && kill.signal == "9"));
     }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use liboci_cli::{Create, GlobalOpts, Run};
+use liboci_cli::{Create, Run};
 
+use super::args::Global;
 use crate::container::console::{Relay, socket_pair};
 use crate::container::create::Options;
 use crate::container::foreground::Foreground;
@@ -16,7 +17,7 @@ use crate::oci::bundle::Bundle;
 ///
 /// # Errors
 /// As [`container_create::create`].
-pub fn create(root: &Path, global: &GlobalOpts, args: &Create) -> Result<()> {
+pub fn create(root: &Path, global: &Global, args: &Create) -> Result<()> {
     container_create::create(Options {
         root,
         id: &args.container_id,
@@ -25,7 +26,8 @@ pub fn create(root: &Path, global: &GlobalOpts, args: &Create) -> Result<()> {
         console: args.console_socket.clone().map_or(Console::None, Console::Path),
         no_pivot: args.no_pivot,
         preserve_fds: args.preserve_fds,
-        systemd_cgroup: global.systemd_cgroup,
+        systemd_cgroup: global.oci.systemd_cgroup,
+        sources: &global.sources,
     })
     .map(drop)
 }
@@ -35,7 +37,7 @@ pub fn create(root: &Path, global: &GlobalOpts, args: &Create) -> Result<()> {
 ///
 /// # Errors
 /// As [`create`] and [`start::start`]. The container is deleted then.
-pub fn run(root: &Path, global: &GlobalOpts, args: &Run) -> Result<u8> {
+pub fn run(root: &Path, global: &Global, args: &Run) -> Result<u8> {
     let id = args.container_id.as_str();
     let foreground = if args.detach { None } else { Some(Foreground::new()?) };
     let (ours, console) = console(args)?;
@@ -47,7 +49,8 @@ pub fn run(root: &Path, global: &GlobalOpts, args: &Run) -> Result<u8> {
         console,
         no_pivot: args.no_pivot,
         preserve_fds: args.preserve_fds,
-        systemd_cgroup: global.systemd_cgroup,
+        systemd_cgroup: global.oci.systemd_cgroup,
+        sources: &global.sources,
     })?;
     let pid = container.inner.state.pid.unwrap_or_default();
     let relay = ours.map(|socket| Relay::new(&socket)).transpose();

@@ -5,6 +5,7 @@ use std::path::Path;
 use liboci_cli::Exec;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
+use crate::config::Sources;
 use crate::container::console::{Relay, socket_pair};
 use crate::container::exec::{Options, exec as container_exec};
 use crate::container::foreground::Foreground;
@@ -18,7 +19,7 @@ use crate::oci::bundle::{parse, read_limited};
 ///
 /// # Errors
 /// As [`container_exec`], and for malformed options.
-pub fn exec(root: &Path, args: &Exec) -> Result<u8> {
+pub fn exec(root: &Path, sources: &Sources, args: &Exec) -> Result<u8> {
     let container = Container::load(root, &args.container_id)?;
     let process = process(args, || container.spec())?;
     let terminal = process.terminal().unwrap_or(false);
@@ -50,6 +51,7 @@ pub fn exec(root: &Path, args: &Exec) -> Result<u8> {
             preserve_fds: args.preserve_fds,
             ignore_paused: args.ignore_paused,
             sub_cgroup: args.cgroup.as_deref(),
+            sources,
         },
     )?;
     let relay = ours.map(|socket| Relay::new(&socket)).transpose()?;

@@ -10,6 +10,7 @@ use liboci_cli::GlobalOpts;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::container::diagnosis;
+use crate::container::wasm::EVERYWHERE;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -104,6 +105,9 @@ impl Log for Logger {
         }
         if self.shows(record.metadata()) {
             self.write(record.level(), &record.args().to_string());
+        }
+        if self.file.is_some() && record.target() == EVERYWHERE {
+            eprintln!("runwasm: {}", record.args());
         }
     }
 

@@ -1,6 +1,7 @@
 //! The command line of runc, one file a command.
 
 mod args;
+mod cache;
 mod create;
 mod events;
 mod exec;
@@ -41,7 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // Before anything is opened, since that would take the place of a missing descriptor.
     let preserved = check_preserved(arguments.command.preserved_fds());
-    if let Err(error) = logger::init(&arguments.global) {
+    if let Err(error) = logger::init(&arguments.global.oci) {
         eprintln!("runwasm: {error}");
         return ExitCode::FAILURE;
     }
@@ -61,7 +62,7 @@ fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
     let sentence = sentence.replace("'<CONTAINER_ID>'", "the container id");
     if let Ok(only) = args::GlobalOnly::try_parse_from(args) {
         // A log that cannot be opened either is the lesser problem.
-        let _ = logger::init(&only.global);
+        let _ = logger::init(&only.global.oci);
     }
     logger::fatal(&Error::invalid(format!("{sentence}; see runwasm --help")));
     ExitCode::FAILURE
@@ -82,15 +83,18 @@ fn execute(arguments: Arguments) -> Result<u8> {
     let done = |()| 0;
     // These need no state directory, and run without the environment that could name it.
     match &arguments.command {
-        Command::CompileModule => return crate::wasm::compile::child().map(done),
+        Command::CompileModule { memory, time } => {
+            return crate::wasm::compile::child(*memory, *time).map(done);
+        }
         Command::LoopbackUp => return network::loopback_up().map(done),
         Command::MakePrivate { path } => return propagation::make_private(path).map(done),
         Command::SetSysctls { parameters } => {
             return without_proc::set_sysctls(parameters).map(done);
         }
+        Command::Cache(command) => return cache::cache(command, &global.sources).map(done),
         _ => {}
     }
-    let root = root(global.root.as_deref())?;
+    let root = root(global.oci.root.as_deref())?;
     match arguments.command {
         Command::Create(options) => {
             protect(&root, options.preserve_fds)?;
@@ -102,7 +106,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
         }
         Command::Exec(options) => {
             protect(&root, options.preserve_fds)?;
-            exec::exec(&root, &options)
+            exec::exec(&root, &global.sources, &options)
         }
         Command::Start(options) => locked(&root, &options.container_id, start::start).map(done),
         Command::State(options) => state::state(&load(&root, &options.container_id)?).map(done),
@@ -124,7 +128,8 @@ fn execute(arguments: Arguments) -> Result<u8> {
         Command::Events(options) => events::events(&root, &options).map(done),
         Command::Features(_) => features::features().map(done),
         Command::Spec(options) => spec::spec(&options).map(done),
-        Command::CompileModule
+        Command::CompileModule { .. }
+        | Command::Cache(_)
         | Command::LoopbackUp
         | Command::MakePrivate { .. }
         | Command::SetSysctls { .. } => Ok(0),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -15,12 +16,16 @@ use crate::sys::terminal;
 /// How long output that the kernel is still moving may take to arrive after the program ended, in
 /// milliseconds.
 const DRAIN: u16 = 100;
+/// Ctrl-D.
+const END_OF_INPUT: u8 = 4;
 
 /// Joins standard input and output to a container's terminal.
 pub struct Relay {
     master: File,
     /// What our terminal was set to before it was made raw.
     saved: Option<Termios>,
+    /// What was read from standard input and the container's terminal has not taken yet.
+    pending: Vec<u8>,
     input_ended: bool,
 }
 
@@ -40,6 +45,9 @@ impl Relay {
     /// When no terminal arrives.
     pub fn new(socket: &OwnedFd) -> Result<Self> {
         let master = terminal::receive(socket).os(|| "receive the container's terminal")?;
+        // A terminal takes 4 KiB that its program does not read, and the program may itself wait
+        // for its output to be taken: a write that blocked could then never end.
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).os(|| "set up the terminal")?;
         let stdin = io::stdin();
         let saved = stdin.is_terminal().then(|| tcgetattr(&stdin).ok()).flatten();
         if let Some(saved) = &saved {
@@ -47,7 +55,7 @@ impl Relay {
             cfmakeraw(&mut raw);
             tcsetattr(&stdin, SetArg::TCSANOW, &raw).os(|| "make the terminal raw")?;
         }
-        let relay = Self { master: master.into(), saved, input_ended: false };
+        let relay = Self { master: master.into(), saved, pending: Vec::new(), input_ended: false };
         relay.resize();
         Ok(relay)
     }
@@ -57,29 +65,39 @@ impl Relay {
         terminal::copy_size(&io::stdin(), &self.master);
     }
 
-    /// The container's terminal, to poll for output.
-    pub fn output(&self) -> BorrowedFd<'_> {
-        self.master.as_fd()
+    /// The container's terminal, and what to poll it for: output, and room for pending input.
+    pub fn master(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let mut events = PollFlags::POLLIN;
+        events.set(PollFlags::POLLOUT, !self.pending.is_empty());
+        (self.master.as_fd(), events)
     }
 
-    /// Whether to poll standard input.
+    /// Whether to poll standard input: only when all before it has gone on.
     pub fn wants_input(&self) -> bool {
-        !self.input_ended
+        !self.input_ended && self.pending.is_empty()
     }
 
     /// Moves what there is on standard input to the container.
     pub fn copy_input(&mut self) {
         let mut buffer = [0; 4096];
         match io::stdin().lock().read(&mut buffer) {
-            Ok(n) if n > 0 => {
-                // A container that closed its terminal gets no input; it is about to end.
-                let _ = self.master.write_all(&buffer[..n]);
-            }
+            Ok(n) if n > 0 => self.pending.extend(&buffer[..n]),
             // The end of a file is Ctrl-D at a terminal.
             _ => {
                 self.input_ended = true;
-                let _ = self.master.write_all(b"\x04");
+                self.pending.push(END_OF_INPUT);
             }
+        }
+        self.write_pending();
+    }
+
+    /// Hands as much pending input on as the container's terminal takes now.
+    pub fn write_pending(&mut self) {
+        match self.master.write(&self.pending) {
+            Ok(written) => drop(self.pending.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A container that closed its terminal gets no input; it is about to end.
+            Err(_) => self.pending.clear(),
         }
     }
 
@@ -87,6 +105,7 @@ impl Relay {
     pub fn copy_output(&mut self) -> bool {
         let mut buffer = [0; 8192];
         match self.master.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
             // EIO: the last process with this terminal has ended.
             Ok(0) | Err(_) => false,
             Ok(n) => {

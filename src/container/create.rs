@@ -26,17 +26,14 @@ use super::state::{
     CREATING, Container, LINUX, Record, WASM, claim, save_spec, save_state, start_time,
 };
 use super::wasm::WasmExecutor;
-use super::without_proc::{self, AppArmor};
+use super::without_proc;
 use super::{cgroup, checks, hooks, network, propagation, unified};
+use crate::config::Sources;
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
-use crate::oci::guest::Guest;
 use crate::oci::mounts::{check_mounted, remove_kernel_interfaces};
 use crate::oci::rootfs::{Rootfs, normalise};
 use crate::oci::workload::{Workload, decide};
-use crate::sys::identity;
-use crate::sys::title::StringArea;
-use crate::wasm::module::prepare;
 
 /// Creates the working directory if the image lacks it, as runc does. One inside a mount, or on a
 /// read-only root, cannot be made here, and is reported when it is entered.
@@ -77,6 +74,8 @@ pub struct Options<'a> {
     pub preserve_fds: i32,
     /// Whether systemd manages the cgroup.
     pub systemd_cgroup: bool,
+    /// Where settings come from.
+    pub sources: &'a Sources,
 }
 
 /// Creates a container. On failure nothing of it is left.
@@ -110,7 +109,12 @@ fn new_record(bundle: &Bundle, options: &Options<'_>) -> Record {
 }
 
 /// Chooses the executor, and prepares what it runs.
-fn choose_executor(spec: &mut Spec, record: &mut Record, role: Role) -> Result<Box<dyn Executor>> {
+fn choose_executor(
+    spec: &mut Spec,
+    record: &mut Record,
+    role: Role,
+    options: &Options<'_>,
+) -> Result<Box<dyn Executor>> {
     let mounts = spec.mounts().clone().unwrap_or_default();
     let decision = decide(spec, &Rootfs::open(&record.rootfs, &mounts)?)?;
     record.reason = decision.reason;
@@ -123,16 +127,7 @@ fn choose_executor(spec: &mut Spec, record: &mut Record, role: Role) -> Result<B
     let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
     without_proc::inherit_groups(spec, mappings.as_deref())?;
     without_proc::set_sysctls_by_hook(spec)?;
-    let apparmor = AppArmor::take(spec)?;
-    let process = spec.process().clone().unwrap_or_default();
-    let workload = WasmExecutor {
-        prepared: prepare(&file)?,
-        guest: Guest::new(spec, &process),
-        apparmor,
-        strings: StringArea::locate(),
-        dumpable: !identity::is_host_root(),
-    };
-    Ok(Box::new(Surrounded::new(workload, role)))
+    Ok(Box::new(Surrounded::new(WasmExecutor::new(spec, &file, options.sources)?, role)))
 }
 
 fn build(
@@ -160,7 +155,7 @@ fn build(
     save_spec(&spec, dir)?;
 
     let role = Role::Init { hooks: take_start_hooks(&mut spec), state: inner.state.clone().into() };
-    let executor = choose_executor(&mut spec, record, role)?;
+    let executor = choose_executor(&mut spec, record, role, options)?;
     log::info!("container {:?} runs as {}: {}", options.id, record.workload, record.reason);
     record.save(dir)?;
     make_cwd(&spec, record);

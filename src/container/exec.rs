@@ -19,16 +19,13 @@ use super::launch::{Console, Launch, launch, write_pid_file};
 use super::linux::LinuxExecutor;
 use super::state::{Container, Status, WASM};
 use super::wasm::WasmExecutor;
-use super::without_proc::{self, AppArmor};
+use super::without_proc;
+use crate::config::Sources;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::bundle::check_process;
-use crate::oci::guest::Guest;
 use crate::oci::rootfs::Rootfs;
 use crate::oci::workload::{Workload, decide_exec};
-use crate::sys::identity;
 use crate::sys::pidfd::PidFd;
-use crate::sys::title::StringArea;
-use crate::wasm::module::prepare;
 
 /// What `exec` takes.
 #[derive(Debug)]
@@ -45,6 +42,8 @@ pub struct Options<'a> {
     pub ignore_paused: bool,
     /// A cgroup below the container's to run in.
     pub sub_cgroup: Option<&'a str>,
+    /// Where settings come from.
+    pub sources: &'a Sources,
 }
 
 /// Starts a process in `container` and returns its pid, a child of this process.
@@ -57,6 +56,10 @@ pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     check_process(&options.process)?;
     let mut spec = container.spec()?;
     let namespaces = open_namespaces(&spec, init)?;
+    // Had it ended, these could be the namespaces of whatever process got its number.
+    if container.init() != Some(init) {
+        return Err(Error::precondition("cannot exec in a stopped container"));
+    }
     let mappings = spec.linux().as_ref().and_then(|linux| linux.gid_mappings().clone());
     let first = spec.process().clone();
     let capabilities = first.as_ref().and_then(|first| first.capabilities().clone());
@@ -67,7 +70,7 @@ pub fn exec(container: &Container, options: Options<'_>) -> Result<i32> {
     }
     let own = options.process.oom_score_adj().is_some();
     set_oom_score(if own { Some(&options.process) } else { first.as_ref() })?;
-    let executor = choose_executor(container, &mut spec, init)?;
+    let executor = choose_executor(container, &mut spec, init, options.sources)?;
     let dir = &container.inner.root;
     let socket = dir.join(format!("exec-{}.sock", std::process::id()));
     let started = spawn(container, spec, executor, &socket, &options);
@@ -94,7 +97,12 @@ fn require_running(container: &Container, ignore_paused: bool) -> Result<i32> {
 
 /// A wasm file in a wasm container runs as wasm. In a Linux container it does not: the guest
 /// would find that container's /proc.
-fn choose_executor(container: &Container, spec: &mut Spec, init: i32) -> Result<Box<dyn Executor>> {
+fn choose_executor(
+    container: &Container,
+    spec: &mut Spec,
+    init: i32,
+    sources: &Sources,
+) -> Result<Box<dyn Executor>> {
     let parent = PidFd::open(std::process::id() as i32).os(|| "watch this process")?;
     let role = Role::Exec { parent: parent.into() };
     let linux = |role| Ok(Box::new(Surrounded::new(LinuxExecutor::default(), role)) as _);
@@ -107,14 +115,7 @@ fn choose_executor(container: &Container, spec: &mut Spec, init: i32) -> Result<
     let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
         return linux(role);
     };
-    let workload = WasmExecutor {
-        prepared: prepare(&file)?,
-        guest: Guest::new(spec, process),
-        apparmor: AppArmor::take(spec)?,
-        strings: StringArea::locate(),
-        dumpable: !identity::is_host_root(),
-    };
-    Ok(Box::new(Surrounded::new(workload, role)))
+    Ok(Box::new(Surrounded::new(WasmExecutor::new(spec, &file, sources)?, role)))
 }
 
 /// The namespaces to join, held open: once in the container's user namespace, /proc of the init

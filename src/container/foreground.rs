@@ -34,6 +34,20 @@ const OWN: [Signal; 12] = [
 /// to forward them to.
 pub struct Foreground(SignalFd);
 
+/// What there is to do.
+struct Ready {
+    /// The process ended.
+    end: bool,
+    /// A signal is to be forwarded.
+    signal: bool,
+    /// The terminal has output.
+    output: bool,
+    /// The terminal takes input.
+    room: bool,
+    /// Standard input has some.
+    input: bool,
+}
+
 impl Foreground {
     /// Starts holding signals back. The container's process starts with none blocked.
     ///
@@ -57,22 +71,25 @@ impl Foreground {
     pub fn wait(&self, pid: i32, mut relay: Option<Relay>) -> Result<i32> {
         // The pid cannot be recycled: it is our child and only this function reaps it.
         let process = PidFd::open(pid).os(|| format!("watch process {pid}"))?;
-        let mut output_open = relay.is_some();
+        let mut terminal_open = relay.is_some();
         loop {
-            let (ended, signalled, output, input) =
-                self.poll(&process, relay.as_ref(), output_open).os(|| "wait for the container")?;
-            if signalled {
+            let ready = self.poll(&process, relay.as_ref(), terminal_open);
+            let ready = ready.os(|| "wait for the container")?;
+            if ready.signal {
                 self.forward(&process, relay.as_ref());
             }
             if let Some(relay) = &mut relay {
-                if output {
-                    output_open = relay.copy_output();
+                if ready.room {
+                    relay.write_pending();
                 }
-                if input {
+                if ready.output {
+                    terminal_open = relay.copy_output();
+                }
+                if ready.input {
                     relay.copy_input();
                 }
             }
-            if ended {
+            if ready.end {
                 break;
             }
         }
@@ -86,29 +103,37 @@ impl Foreground {
         }
     }
 
-    /// Waits for the next event: the process ended, a signal came, output is there, input is.
     fn poll(
         &self,
         process: &PidFd,
         relay: Option<&Relay>,
-        output_open: bool,
-    ) -> nix::Result<(bool, bool, bool, bool)> {
+        terminal_open: bool,
+    ) -> nix::Result<Ready> {
         let stdin = io::stdin();
         let mut fds = vec![
             PollFd::new(process.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
         ];
-        let output = relay.filter(|_| output_open).map(|relay| {
-            fds.push(PollFd::new(relay.output(), PollFlags::POLLIN));
+        let terminal = relay.filter(|_| terminal_open).map(|relay| {
+            let (master, events) = relay.master();
+            fds.push(PollFd::new(master, events));
             fds.len() - 1
         });
-        let input = relay.filter(|relay| relay.wants_input()).map(|_| {
+        let input = relay.filter(|relay| terminal_open && relay.wants_input()).map(|_| {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             fds.len() - 1
         });
         poll(&mut fds, PollTimeout::NONE)?;
-        let ready = |index: usize| fds[index].any().unwrap_or(false);
-        Ok((ready(0), ready(1), output.is_some_and(ready), input.is_some_and(ready)))
+        let events = |index: usize| fds[index].revents().unwrap_or(PollFlags::empty());
+        let terminal = terminal.map_or(PollFlags::empty(), events);
+        Ok(Ready {
+            end: !events(0).is_empty(),
+            signal: !events(1).is_empty(),
+            // An error or the other side's end shows itself when it is read.
+            output: !terminal.difference(PollFlags::POLLOUT).is_empty(),
+            room: terminal.contains(PollFlags::POLLOUT),
+            input: input.is_some_and(|index| !events(index).is_empty()),
+        })
     }
 
     fn forward(&self, process: &PidFd, relay: Option<&Relay>) {

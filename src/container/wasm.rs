@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::exit;
+use std::time::Duration;
 
 use caps::{CapSet, CapsHashSet};
 use libcontainer::workload::{
@@ -12,12 +13,20 @@ use oci_spec::runtime::Spec;
 
 use super::executor::EXEC_FAILED;
 use super::without_proc::AppArmor;
+use crate::config::Sources;
 use crate::error::{Context, Result};
 use crate::oci::guest::Guest;
+use crate::oci::workload::WasmFile;
 use crate::sys::title::StringArea;
-use crate::sys::{descriptors, signals};
+use crate::sys::{descriptors, identity, signals};
 use crate::wasm::command;
-use crate::wasm::module::Prepared;
+use crate::wasm::module::{Prepared, prepare};
+
+/// After how many seconds a person is told that a module is still being compiled.
+const ANNOUNCED: u64 = 3;
+/// The target of log records that a person sees wherever the log goes: they are written to
+/// standard error, which is the container's, as well.
+pub const EVERYWHERE: &str = "runwasm::everywhere";
 
 /// Runs a wasm program in this very process: there is no execve, so what execve gives for free is
 /// done here by hand.
@@ -34,6 +43,34 @@ pub struct WasmExecutor {
     /// Whether the user that runs this may look at it in /proc. Root always may; others could not
     /// even exec into their own container, since without execve a process stays hidden.
     pub dumpable: bool,
+}
+
+impl WasmExecutor {
+    /// Prepares `file` for the process of `spec`, with the settings of `sources`.
+    ///
+    /// # Errors
+    /// For settings and modules that cannot be used.
+    pub fn new(spec: &mut Spec, file: &WasmFile, sources: &Sources) -> Result<Self> {
+        let config = sources.load(spec.annotations().as_ref())?;
+        let process = spec.process().clone().unwrap_or_default();
+        Ok(Self {
+            prepared: prepare(file, &config, announce)?,
+            guest: Guest::new(spec, &process, &config.guest),
+            apparmor: AppArmor::take(spec)?,
+            strings: StringArea::locate(),
+            dumpable: !identity::is_host_root(),
+        })
+    }
+}
+
+/// Says, once, that a module takes long to compile: a first start must not look like a hang.
+fn announce(name: &str, elapsed: Duration) {
+    if elapsed.as_secs() == ANNOUNCED {
+        log::warn!(
+            target: EVERYWHERE,
+            "compiling {name} takes a while; the next start on this machine finds it in the cache"
+        );
+    }
 }
 
 impl Executor for WasmExecutor {

@@ -6,6 +6,8 @@ pub const CRI_CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 pub const HANDLER: &str = "run.oci.handler";
 /// The image annotation of the "compat" variant (crun `src/libcrun/handlers/handler-utils.c`).
 pub const VARIANT: &str = "module.wasm.image/variant";
+/// Before the name of a setting, see [`crate::config`].
+pub const PREFIX: &str = "runwasm.";
 /// Added to `state`: `wasm` or `linux`.
 pub const WORKLOAD: &str = "runwasm.workload";
 /// Added to `state`: why it is wasm or Linux.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 
+use crate::config;
+
 /// The guest's view, taken from the spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {
@@ -14,7 +16,8 @@ pub struct Guest {
     pub env: Vec<(String, String)>,
     /// `process.cwd`.
     pub cwd: PathBuf,
-    /// The most linear memory, in bytes, that the container's memory limit leaves room for.
+    /// The most linear memory and tables, in bytes: as configured, and as the container's memory
+    /// limit leaves room for.
     pub memory: Option<usize>,
 }
 
@@ -22,7 +25,7 @@ impl Guest {
     /// The view of `process` in the container of `spec`. The environment is exactly
     /// `process.env`, except that `PWD` is added when it is missing and the working directory is
     /// not `/`: Go's wasip1 port takes its working directory from it.
-    pub fn new(spec: &Spec, process: &Process) -> Self {
+    pub fn new(spec: &Spec, process: &Process, config: &config::Guest) -> Self {
         let cwd = process.cwd().clone();
         let mut env: Vec<(String, String)> = process
             .env()
@@ -35,7 +38,9 @@ impl Guest {
             env.push(("PWD".to_owned(), cwd.display().to_string()));
         }
         let args = process.args().clone().unwrap_or_default();
-        Self { args, env, cwd, memory: memory_limit(spec).map(linear_memory) }
+        let configured = config.memory.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        let left = memory_limit(spec).map(linear_memory);
+        Self { args, env, cwd, memory: configured.into_iter().chain(left).min() }
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
     fn guest(cwd: &str, env: &[&str]) -> Guest {
         let env: Vec<String> = env.iter().map(|&s| s.to_owned()).collect();
         let process = ProcessBuilder::default().cwd(cwd).env(env).build().unwrap();
-        Guest::new(&Spec::default(), &process)
+        Guest::new(&Spec::default(), &process, &config::Guest::default())
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use wasmtime::StoreLimits;
-use wasmtime::StoreLimitsBuilder;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 
+use super::limits::Budget;
 use super::module::{ComponentState, CoreState, Prepared, Program, store};
 use super::stdio::{Input, Output};
 use crate::error::{Context, Result};
@@ -36,7 +35,7 @@ pub fn run(prepared: &Prepared, guest: &Guest) -> Result<i32> {
     let ended = runtime.block_on(async {
         match &*prepared.program {
             Program::Core { instance, calls } => {
-                let state = CoreState { wasi: wasi.build_p1(), limits: limits(guest) };
+                let state = CoreState { wasi: wasi.build_p1(), limits: Budget::new(guest.memory) };
                 let mut store = store(instance.module().engine(), state, |s| &mut s.limits);
                 let instance = instance.instantiate_async(&mut store).await?;
                 close_abandoned(&prepared.descriptors);
@@ -51,7 +50,8 @@ pub fn run(prepared: &Prepared, guest: &Guest) -> Result<i32> {
             }
             Program::Command(command) => {
                 let table = ResourceTable::new();
-                let state = ComponentState { wasi: wasi.build(), table, limits: limits(guest) };
+                let state =
+                    ComponentState { wasi: wasi.build(), table, limits: Budget::new(guest.memory) };
                 let mut store = store(command.engine(), state, |s| &mut s.limits);
                 let command = command.instantiate_async(&mut store).await?;
                 close_abandoned(&prepared.descriptors);
@@ -75,14 +75,6 @@ fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
     // The debug form holds the message, the causes and the wasm backtrace.
     eprintln!("{name}: {error:?}");
     TRAP
-}
-
-fn limits(guest: &Guest) -> StoreLimits {
-    let builder = StoreLimitsBuilder::new();
-    guest
-        .memory
-        .map_or_else(|| builder, |bytes| StoreLimitsBuilder::new().memory_size(bytes))
-        .build()
 }
 
 fn context(guest: &Guest) -> Result<WasiCtxBuilder> {

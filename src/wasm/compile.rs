@@ -3,15 +3,18 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
 use wasmtime::Engine;
 
+use crate::config::Compile;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::identity;
 use crate::sys::pidfd::PidFd;
@@ -19,37 +22,52 @@ use crate::sys::pidfd::PidFd;
 /// The hidden command that runs [`child`].
 pub const COMMAND: &str = "compile-module";
 
-/// The longest a compilation may take. A 69 MB module takes under a minute on two cores.
-const TIMEOUT: Duration = Duration::from_secs(600);
-/// The most memory, as address space in bytes, that a compilation may use.
-const MEMORY: u64 = 8 << 30;
 /// The largest artefact, in bytes.
 const ARTEFACT: u64 = 4 << 30;
 /// The most characters of the compiler's message that are shown.
 const MAX_MESSAGE: usize = 2000;
 /// The user and group that compile when root asks: nobody.
 const NOBODY: u32 = 65534;
+/// A directory that every host has; the compiler's own mounts cover it.
+const EMPTY: &str = "/proc";
 
-/// Compiles the wasm in `module` and writes the machine code to `artefact`. `name` is for
-/// messages.
+/// Told every second how long the compilation of a module, by its name, has taken so far.
+pub type Progress = fn(&str, Duration);
+
+/// How often [`Progress`] is made.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Compiles the wasm in `module` and writes the machine code to `artefact`, within `limits`.
+/// `name` is for messages.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] when the module is invalid or exceeds the limits; the text is
 /// the compiler's.
-pub fn compile(module: &File, artefact: &File, name: &str) -> Result<()> {
+pub fn compile(
+    module: &File,
+    artefact: &File,
+    name: &str,
+    limits: &Compile,
+    progress: Progress,
+) -> Result<()> {
     log::info!("compiling {name}");
+    let cores = limits.cores();
     let mut child = Command::new("/proc/self/exe")
         .arg(COMMAND)
+        .arg(limits.memory.0.to_string())
+        .arg(limits.timeout.saturating_mul(cores as u64).to_string())
         .env_clear()
-        .env("RAYON_NUM_THREADS", threads().to_string())
+        .env("RAYON_NUM_THREADS", cores.to_string())
         .stdin(Stdio::from(module.try_clone().os(|| "share the module")?))
         .stdout(Stdio::from(artefact.try_clone().os(|| "share the artefact")?))
         .stderr(Stdio::piped())
         .spawn()
         .os(|| "start the compiler process")?;
     let handle = PidFd::open(child.id() as i32).os(|| "watch the compiler process")?;
-    let ended = handle.wait_end(Some(TIMEOUT)).os(|| "wait for the compiler process")?;
-    if !ended {
+    let in_time = wait(&handle, Duration::from_secs(limits.timeout), |elapsed| {
+        progress(name, elapsed);
+    })?;
+    if !in_time {
         handle.kill().os(|| "stop the compiler process")?;
     }
     let status = child.wait().os(|| "wait for the compiler process")?;
@@ -61,26 +79,43 @@ pub fn compile(module: &File, artefact: &File, name: &str) -> Result<()> {
         // What the child managed to say is all there is; a read error adds nothing.
         let _ = stderr.read_to_string(&mut message);
     }
+    let out_of_time = !in_time || status.signal() == Some(Signal::SIGXCPU as i32);
     let reason = match message.trim() {
-        _ if !ended => format!("compiling took longer than {} seconds", TIMEOUT.as_secs()),
+        _ if out_of_time => {
+            format!("it takes longer than {} seconds (compile.timeout)", limits.timeout)
+        }
+        // The standard library's words when an allocation fails.
+        text if text.contains("memory allocation of") => {
+            format!("it takes more than {} bytes of memory (compile.memory)", limits.memory.0)
+        }
         "" => format!("the compiler process ended with {status}"),
         text => text.to_owned(),
     };
     Err(Error::invalid(format!("{name} cannot be compiled: {reason}")))
 }
 
-/// Half the cores, so that a burst of new modules does not starve the node.
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+/// Waits until the process ends, and says whether it did so within `limit`.
+fn wait(process: &PidFd, limit: Duration, mut progress: impl FnMut(Duration)) -> Result<bool> {
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        if process.wait_end(Some(left.min(TICK))).os(|| "wait for the compiler process")? {
+            return Ok(true);
+        }
+        if left.is_zero() {
+            return Ok(false);
+        }
+        progress(start.elapsed());
+    }
 }
 
-/// The child's whole life: confines itself, reads wasm from standard input, writes machine code
-/// to standard output.
+/// The child's whole life: confines itself to `memory` bytes and `time` seconds of processor time,
+/// reads wasm from standard input, writes machine code to standard output.
 ///
 /// # Errors
 /// When it cannot confine itself, or the input is not valid.
-pub fn child() -> Result<()> {
-    confine()?;
+pub fn child(memory: u64, time: u64) -> Result<()> {
+    confine(memory, time)?;
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm).os(|| "read the module")?;
     let engine = super::engine::for_compiling()?;
@@ -107,19 +142,19 @@ fn translate(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>> {
 
 /// Gives up what a bug in the compiler could be used for: the network, capabilities, the user,
 /// new privileges, and memory, file size and processor time without bound.
-fn confine() -> Result<()> {
+fn confine(memory: u64, time: u64) -> Result<()> {
     // Compilation is a burst: it yields to everything else on the node.
-    setrlimit(Resource::RLIMIT_AS, MEMORY, MEMORY).os(|| "limit the compiler's memory")?;
+    setrlimit(Resource::RLIMIT_AS, memory, memory).os(|| "limit the compiler's memory")?;
     setrlimit(Resource::RLIMIT_FSIZE, ARTEFACT, ARTEFACT).os(|| "limit the artefact's size")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).os(|| "disable core dumps")?;
-    let seconds = TIMEOUT.as_secs() * threads() as u64;
-    setrlimit(Resource::RLIMIT_CPU, seconds, seconds).os(|| "limit the compiler's time")?;
+    setrlimit(Resource::RLIMIT_CPU, time, time).os(|| "limit the compiler's time")?;
     crate::sys::priority::lower();
     crate::sys::descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &[])
         .os(|| "close descriptors")?;
     if identity::is_host_root() {
         let spaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
         unshare(spaces).os(|| "leave the network")?;
+        leave_files()?;
         setgroups(&[]).os(|| "drop groups")?;
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         setresgid(gid, gid, gid).os(|| "change group")?;
@@ -136,4 +171,14 @@ fn confine() -> Result<()> {
     // Nobody wants the result of a compilation whose `create` was killed. A change of user clears
     // this, so it comes last.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).os(|| "end with the parent process")
+}
+
+/// Leaves the host's files for an empty directory, in a mount namespace of our own.
+fn leave_files() -> Result<()> {
+    let none: Option<&str> = None;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none).os(|| "make mounts private")?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("none"), EMPTY, Some("tmpfs"), flags, none).os(|| "mount an empty directory")?;
+    chdir(EMPTY).and_then(|()| chroot(".")).os(|| "leave the host's files")
 }

@@ -6,13 +6,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store, StoreLimits};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
 
-use super::cache::{Cache, file_of};
-use super::engine;
+use super::cache::Cache;
+use super::compile::Progress;
+use super::limits::Budget;
+use super::{engine, memory_file};
+use crate::config::Config;
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::rootfs::head;
 use crate::oci::wasm_file::{self, Format};
@@ -29,7 +32,7 @@ pub struct CoreState {
     /// The WASI 0.1 host.
     pub wasi: WasiP1Ctx,
     /// Bounds memory.
-    pub limits: StoreLimits,
+    pub limits: Budget,
 }
 
 /// What a store of a component holds.
@@ -39,7 +42,7 @@ pub struct ComponentState {
     /// The host's resources that the guest holds handles to.
     pub table: ResourceTable,
     /// Bounds memory.
-    pub limits: StoreLimits,
+    pub limits: Budget,
 }
 
 impl WasiView for ComponentState {
@@ -73,33 +76,57 @@ pub enum Program {
     Command(CommandPre<ComponentState>),
 }
 
-/// Compiles or loads `file`, checks it and links it.
+/// Compiles or loads `file`, checks it and links it. `progress` is told how long a compilation
+/// takes.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] naming the file: not valid wasm, an import that nothing
 /// provides, no `_start` or no export of the name asked for.
-pub fn prepare(file: &WasmFile) -> Result<Prepared> {
+pub fn prepare(file: &WasmFile, config: &Config, progress: Progress) -> Result<Prepared> {
     let name = file.path.display().to_string();
     let engine = engine::for_running()?;
-    let cache = Cache::open();
-    let wasm = binary(file, &name)?;
-    let is_component = head::<8>(&wasm).is_ok_and(|head| head.get(4..) == Some(&COMPONENT));
-    let (program, descriptors) = if is_component {
-        let (component, descriptors) = cache.load(&wasm, &name, |code| {
-            let component = artefact::map_component(&engine, code)?;
-            Ok((component, descriptors::others_of(code)?))
-        })?;
-        (link_component(&engine, &component, file), descriptors)
-    } else {
-        let (module, descriptors) = cache.load(&wasm, &name, |code| {
-            let module = artefact::map_module(&engine, code)?;
-            Ok((module, descriptors::others_of(code)?))
-        })?;
-        (link_module(&engine, &module, file.export.as_deref()), descriptors)
+    let (code, descriptors) = load(file, &name, &engine, config, progress)?;
+    let program = match code {
+        Code::Module(module) => link_module(&engine, &module, file.export.as_deref()),
+        Code::Component(component) => link_component(&engine, &component, file),
     };
     let program =
         program.context(ErrorKind::InvalidArgument, || format!("{name} cannot be run"))?;
     Ok(Prepared { name, program: Arc::new(program), descriptors })
+}
+
+/// Compiles `file` unless the cache has it.
+///
+/// # Errors
+/// As [`prepare`], except that what it imports and exports does not matter.
+pub fn compile_into_cache(file: &WasmFile, config: &Config, progress: Progress) -> Result<()> {
+    let name = file.path.display().to_string();
+    load(file, &name, &engine::for_running()?, config, progress).map(drop)
+}
+
+/// Machine code that is loaded, and not linked.
+enum Code {
+    Module(Module),
+    Component(Component),
+}
+
+/// Loads the machine code of `file`, with the descriptors that belong to it.
+fn load(
+    file: &WasmFile,
+    name: &str,
+    engine: &Engine,
+    config: &Config,
+    progress: Progress,
+) -> Result<(Code, Vec<RawFd>)> {
+    let wasm = binary(file, name)?;
+    let is_component = head::<8>(&wasm).is_ok_and(|head| head.get(4..) == Some(&COMPONENT));
+    Cache::open(config, progress).load(&wasm, name, |artefact| {
+        let code = match is_component {
+            true => Code::Component(artefact::map_component(engine, artefact)?),
+            false => Code::Module(artefact::map_module(engine, artefact)?),
+        };
+        Ok((code, descriptors::others_of(artefact)?))
+    })
 }
 
 fn binary(file: &WasmFile, name: &str) -> Result<File> {
@@ -107,7 +134,7 @@ fn binary(file: &WasmFile, name: &str) -> Result<File> {
         return file.file.try_clone().os(|| format!("open {name}"));
     }
     wasm_file::text_to_binary(&file.file)
-        .and_then(|bytes| file_of(&bytes))
+        .and_then(|bytes| memory_file::holding(&bytes))
         .context(ErrorKind::InvalidArgument, || format!("{name} is not valid text"))
 }
 
@@ -194,7 +221,7 @@ fn link_component(
 pub(super) fn store<T: 'static>(
     engine: &Engine,
     state: T,
-    limits: fn(&mut T) -> &mut StoreLimits,
+    limits: fn(&mut T) -> &mut Budget,
 ) -> Store<T> {
     let mut store = Store::new(engine, state);
     store.limiter(move |state| limits(state));
