@@ -5,12 +5,14 @@
 
 mod attacks;
 mod bad_input;
+mod cache;
 mod cli;
 mod containerd;
 mod harness;
 mod linux;
 mod podman;
 mod security;
+mod settings;
 mod soak;
 mod vm;
 mod wasm;
@@ -63,6 +65,8 @@ fn trials() -> Vec<Trial> {
         wasm::tests(),
         security::tests(),
         attacks::our_tests(),
+        cache::our_tests(),
+        settings::our_tests(),
         soak::our_tests(),
         containerd::tests(),
         podman::tests(),

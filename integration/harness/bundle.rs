@@ -17,6 +17,8 @@ pub struct Bundle {
     pub id: String,
     /// What becomes config.json.
     pub config: Value,
+    /// Options before the command, which only our runtime has.
+    pub options: Vec<String>,
     dir: PathBuf,
 }
 
@@ -29,7 +31,7 @@ impl Bundle {
         let mut config = default_config()?.clone();
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(args);
-        Ok(Self { id, config, dir })
+        Ok(Self { id, config, options: Vec::new(), dir })
     }
 
     /// A bundle with busybox and all its commands.
@@ -58,6 +60,12 @@ impl Bundle {
     /// Changes the configuration in ways that need no method of their own.
     pub fn edit(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.config);
+        self
+    }
+
+    /// Changes a setting of the runtime.
+    pub fn setting(mut self, setting: &str) -> Self {
+        self.options.extend(["--set".to_owned(), setting.to_owned()]);
         self
     }
 

@@ -24,7 +24,16 @@ impl Bundle {
     pub fn runtime(&self, command: &str) -> Cmd {
         let log = self.log_file();
         let cmd = runtime::cmd().arg("--root").arg(self.state_root()).arg("--log").arg(log);
-        cmd.args(["--log-format", "json", command])
+        cmd.args(["--log-format", "json"]).args(&self.options).arg(command)
+    }
+
+    /// The messages logged so far at a level, such as "warning".
+    pub fn logged(&self, level: &str) -> Result<Vec<String>> {
+        let text = fs::read_to_string(self.log_file())?;
+        let lines = text.lines().map(serde_json::from_str::<Value>);
+        let lines = lines.collect::<std::result::Result<Vec<_>, _>>()?;
+        let lines = lines.iter().filter(|line| line["level"] == level);
+        Ok(lines.map(|line| line["msg"].as_str().unwrap_or_default().to_owned()).collect())
     }
 
     /// Where [`Bundle::runtime`] sends the log.

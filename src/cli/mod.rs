@@ -58,7 +58,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Reports a command line that cannot be parsed: engines read the log, not standard error.
 fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
-    let sentence = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    // The usage comes after an empty line.
+    let sentence: Vec<_> =
+        text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let sentence = sentence.join(" ");
+    let sentence = sentence.trim_start_matches("error: ");
     let sentence = sentence.replace("'<CONTAINER_ID>'", "the container id");
     if let Ok(only) = args::GlobalOnly::try_parse_from(args) {
         // A log that cannot be opened either is the lesser problem.

@@ -11,7 +11,8 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-const MAGIC: &[u8; 8] = b"runwasm2";
+/// Ends every entry; another layout has another.
+pub const MAGIC: &[u8; 8] = b"runwasm2";
 const HASH: usize = 32;
 const LENGTH: usize = 4;
 /// What ends every entry.

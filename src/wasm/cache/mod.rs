@@ -148,13 +148,12 @@ fn prepare_dir(dir: &Path) -> io::Result<()> {
     check_private(&meta)
 }
 
-/// What decides the machine code: the module and the compiler. CPU features and settings are
+/// What decides the entry: the module, the compiler and the layout. CPU features and settings are
 /// compared by wasmtime itself when it loads an artefact.
 fn key(wasm: &File) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(entry::MAGIC);
     hasher.update(WASMTIME_VERSION.as_bytes());
-    hasher.update(&[0]);
-    hasher.update(env!("CARGO_PKG_VERSION").as_bytes());
     hasher.update(&[0]);
     entry::hash(&mut hasher, wasm, wasm.metadata()?.len())?;
     Ok(hasher.finalize().to_hex().to_string())
@@ -169,7 +168,7 @@ fn hit<T>(path: &Path, load: impl Fn(&File) -> wasmtime::Result<T>) -> Result<Op
     };
     // The time of use, for eviction; a read-only disk loses only that.
     let _ = file.set_modified(SystemTime::now());
-    load(&file).map(Some).map_err(|error| error.to_string())
+    load(&file).map(Some).map_err(|error| format!("{error:#}"))
 }
 
 /// Lets one process at a time work on `entry`. The lock file goes with its last user, so a process
