@@ -1,6 +1,8 @@
 //! Bundles whose config.json is malformed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -95,7 +97,8 @@ pub fn tests() -> Vec<Trial> {
 }
 
 pub fn our_tests() -> Vec<Trial> {
-    let mut tests = trials!["bad_input": config_is_no_object, config_is_huge, config_is_deep, config_is_not_utf8];
+    let mut tests = trials!["bad_input": config_is_no_object, config_is_huge, config_is_deep, config_is_not_utf8,
+        bundle_path_is_not_utf8];
     tests.extend(OURS.iter().map(as_trial));
     tests
 }
@@ -180,6 +183,17 @@ fn console_socket_is_missing() -> Result {
         &["--console-socket", "/no/such/socket"],
         "/no/such/socket",
     )
+}
+
+fn bundle_path_is_not_utf8() -> Result {
+    let bundle = Bundle::sleeper()?;
+    bundle.write()?;
+    let strange = bundle.dir().join(OsStr::from_bytes(b"b\xff"));
+    fs::create_dir(&strange)?;
+    fs::copy(bundle.dir().join("config.json"), strange.join("config.json"))?;
+    fs::create_dir(strange.join("rootfs"))?;
+    let create = bundle.runtime("create").arg("--bundle").arg(&strange).arg(&bundle.id);
+    check(&bundle, create.run(), "not UTF-8")
 }
 
 fn config_is_huge() -> Result {

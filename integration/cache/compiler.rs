@@ -17,7 +17,7 @@ use crate::harness::{PATIENCE, Result, eventually, procfs, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials!["cache": concurrent_starts_compile_once, compiler_is_confined,
-        killed_compilation_is_forgotten, module_beyond_the_time_is_refused,
+        killed_compilation_is_forgotten, run_can_be_interrupted_while_it_compiles, module_beyond_the_time_is_refused,
         module_beyond_the_memory_is_refused, module_beyond_the_size_is_refused,
         long_compilation_is_announced_and_small_containers_start]
 }
@@ -106,6 +106,18 @@ fn killed_compilation_is_forgotten() -> Result {
     let output = bundle.make("run", &[])?.run();
     tidied(&bundle, output)?.success()?;
     cache.entry()?;
+    Ok(())
+}
+
+fn run_can_be_interrupted_while_it_compiles() -> Result {
+    let cache = Cache::new()?;
+    let bundle = large(&cache)?.setting("compile.cores=1");
+    let mut run = bundle.make("run", &[])?.spawn()?;
+    let compiler = compiler_of(&run)?;
+    run.signal(Signal::SIGTERM)?;
+    let output = run.wait_for_exit();
+    tidied(&bundle, output)?.refused("interrupted by SIGTERM")?;
+    assert!(!procfs::is_living(compiler));
     Ok(())
 }
 

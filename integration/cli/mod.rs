@@ -24,6 +24,7 @@ pub fn tests() -> Vec<Trial> {
 
 /// What only ours does.
 pub fn our_tests() -> Vec<Trial> {
-    let modules = [console::our_tests(), descriptors::our_tests(), report::our_tests()];
+    let modules =
+        [console::our_tests(), descriptors::our_tests(), report::our_tests(), run::our_tests()];
     modules.into_iter().flatten().collect()
 }

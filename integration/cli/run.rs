@@ -7,7 +7,11 @@ use nix::sys::signal::Signal;
 
 use crate::harness::bundle::Bundle;
 use crate::harness::container::Container;
-use crate::harness::{Result, audit, trials};
+use crate::harness::{Result, audit, suite, trials};
+
+pub fn our_tests() -> Vec<Trial> {
+    trials!["cli": run_from_a_deleted_directory]
+}
 
 pub fn tests() -> Vec<Trial> {
     trials!["cli": run_returns_exit_code_and_leaves_nothing, run_passes_stdio,
@@ -85,5 +89,14 @@ fn run_ends_when_the_container_does() -> Result {
     let began = Instant::now();
     Bundle::sh("sleep 30 & echo done")?.run()?.success()?;
     assert!(began.elapsed() < Duration::from_secs(20), "run waited for a background process");
+    Ok(())
+}
+
+fn run_from_a_deleted_directory() -> Result {
+    let dir = suite::new_dir("deleted")?;
+    let bundle = Bundle::sh("echo here")?;
+    let run = bundle.make("run", &[])?;
+    let run = run.after_shell(&format!("cd {0} && rmdir {0}", dir.display()));
+    assert_eq!(run.run()?.success()?.text(), "here\n");
     Ok(())
 }

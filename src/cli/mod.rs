@@ -180,6 +180,10 @@ fn protect(root: &Path, preserve_fds: i32) -> Result<()> {
         .create(root)
         .os(|| format!("create {}", root.display()))?;
     seal::ensure_sealed(root)?;
+    if std::env::current_dir().is_err() {
+        // It was deleted. No relative path can be meant, and libcontainer wants to come back.
+        std::env::set_current_dir("/").os(|| "leave the deleted working directory")?;
+    }
     descriptors::cloexec_from(3 + preserve_fds.max(0) + environment::listen_fds())
         .os(|| "protect inherited descriptors")
 }

@@ -34,6 +34,12 @@ impl Bundle {
         let dir = dir
             .canonicalize()
             .context(ErrorKind::InvalidArgument, || format!("bundle {}", dir.display()))?;
+        if dir.to_str().is_none() {
+            // The state says where the bundle is, and JSON knows only UTF-8.
+            return Err(Error::invalid(format!(
+                "bundle {dir:?}: the path is not UTF-8; rename it"
+            )));
+        }
         let mut spec = read_spec(&dir.join("config.json"))?;
         check(&spec)?;
         let root = spec.root().as_ref().map(|r| dir.join(r.path())).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Signal dispositions of the process that becomes the container.
 
+use std::mem::MaybeUninit;
+
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask,
 };
@@ -35,6 +37,19 @@ fn reset_all_but(kept: &[Signal]) -> nix::Result<()> {
         unsafe { sigaction(signal, &default) }?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Which of [`ENDING`] waits for this process while it holds signals back, if any.
+pub fn pending_end() -> Option<Signal> {
+    let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the kernel writes the whole set, or the call fails and the set is not looked at.
+    let pending = unsafe {
+        if libc::sigpending(pending.as_mut_ptr()) != 0 {
+            return None;
+        }
+        SigSet::from_sigset_t_unchecked(pending.assume_init())
+    };
+    ENDING.into_iter().find(|&signal| pending.contains(signal))
 }
 
 /// Makes each of [`ENDING`] end the process at once with 128+n, whether the guest spins, sleeps

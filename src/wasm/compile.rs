@@ -18,6 +18,7 @@ use crate::config::Compile;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::identity;
 use crate::sys::pidfd::PidFd;
+use crate::sys::signals::pending_end;
 
 /// The hidden command that runs [`child`].
 pub const COMMAND: &str = "compile-module";
@@ -64,10 +65,10 @@ pub fn compile(
         .spawn()
         .os(|| "start the compiler process")?;
     let handle = PidFd::open(child.id() as i32).os(|| "watch the compiler process")?;
-    let in_time = wait(&handle, Duration::from_secs(limits.timeout), |elapsed| {
+    let ended = wait(&handle, Duration::from_secs(limits.timeout), |elapsed| {
         progress(name, elapsed);
     })?;
-    if !in_time {
+    if ended != Ended::ByItself {
         handle.kill().os(|| "stop the compiler process")?;
     }
     let status = child.wait().os(|| "wait for the compiler process")?;
@@ -79,7 +80,10 @@ pub fn compile(
         // What the child managed to say is all there is; a read error adds nothing.
         let _ = stderr.read_to_string(&mut message);
     }
-    let out_of_time = !in_time || status.signal() == Some(Signal::SIGXCPU as i32);
+    if let Ended::Interrupted(signal) = ended {
+        return Err(Error::os(format!("compiling {name} was interrupted by {signal}")));
+    }
+    let out_of_time = ended == Ended::OutOfTime || status.signal() == Some(Signal::SIGXCPU as i32);
     let reason = match message.trim() {
         _ if out_of_time => {
             format!("it takes longer than {} seconds (compile.timeout)", limits.timeout)
@@ -94,16 +98,28 @@ pub fn compile(
     Err(Error::invalid(format!("{name} cannot be compiled: {reason}")))
 }
 
-/// Waits until the process ends, and says whether it did so within `limit`.
-fn wait(process: &PidFd, limit: Duration, mut progress: impl FnMut(Duration)) -> Result<bool> {
+/// How a compilation came to its end.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    ByItself,
+    OutOfTime,
+    /// By a signal to this process, which `run` in the foreground holds back.
+    Interrupted(Signal),
+}
+
+/// Waits until the process ends, at most for `limit`.
+fn wait(process: &PidFd, limit: Duration, mut progress: impl FnMut(Duration)) -> Result<Ended> {
     let start = Instant::now();
     loop {
         let left = limit.saturating_sub(start.elapsed());
         if process.wait_end(Some(left.min(TICK))).os(|| "wait for the compiler process")? {
-            return Ok(true);
+            return Ok(Ended::ByItself);
         }
         if left.is_zero() {
-            return Ok(false);
+            return Ok(Ended::OutOfTime);
+        }
+        if let Some(signal) = pending_end() {
+            return Ok(Ended::Interrupted(signal));
         }
         progress(start.elapsed());
     }
