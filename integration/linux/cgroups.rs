@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Result, audit, cgroup, eventually, runtime, trial
 pub fn tests() -> Vec<Trial> {
     trials!["linux": limits_are_written, memory_limit_kills, pids_limit_holds,
         cgroups_path_is_used, cgroup_is_removed_with_the_container, device_rules_hold,
-        systemd_manager]
+        cgroups_are_mounted_as_the_spec_says, cgroups_in_a_joined_pid_namespace, systemd_manager]
 }
 
 fn limited(bundle: Bundle, resources: Value) -> Bundle {
@@ -60,6 +60,52 @@ fn memory_limit_kills() -> Result {
     );
     bundle.run()?.expect(137)?;
     Ok(())
+}
+
+/// Read-only here; a container's root that could write would lift its own limits, those of
+/// devices first.
+fn cgroups_are_mounted_as_the_spec_says() -> Result {
+    let bundle = Bundle::sh(
+        "grep ' - cgroup' /proc/self/mountinfo; find /sys/fs/cgroup -name devices.allow",
+    )?;
+    let lines = bundle.edit(mount_cgroups).run()?.success()?.lines();
+    let (files, mounts): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.starts_with('/'));
+    assert!(!mounts.is_empty());
+    for mount in mounts {
+        let options = mount.split(' ').nth(5).unwrap_or_default();
+        assert!(options.split(',').any(|option| option == "ro"), "{mount}");
+    }
+    assert_eq!(files.len(), usize::from(!cgroup::is_v2()), "{files:?}");
+    Ok(())
+}
+
+/// The container sees its own cgroup, whichever process of the host has the number that its
+/// process has in a namespace that it shares.
+fn cgroups_in_a_joined_pid_namespace() -> Result {
+    let holder = Container::start_new(Bundle::sleeper()?)?;
+    let namespace = format!("/proc/{}/ns/pid", holder.pid()?);
+    for _ in 0..4 {
+        let bundle = limited(
+            Bundle::sh("cd /sys/fs/cgroup; cat pids/pids.max || cat pids.max")?.edit(mount_cgroups),
+            json!({"pids": {"limit": 77}}),
+        );
+        let output = bundle.join_namespace("pid", &namespace).run()?.success()?;
+        assert_eq!(output.text(), "77\n");
+    }
+    holder.finish()
+}
+
+/// As containerd's CRI does: read-only, and on version 1 without a cgroup namespace.
+fn mount_cgroups(config: &mut Value) {
+    let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+        mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": options}));
+    }
+    if let (false, Some(all)) = (cgroup::is_v2(), config["linux"]["namespaces"].as_array_mut()) {
+        all.retain(|namespace| namespace["type"] != "cgroup");
+    }
 }
 
 fn pids_limit_holds() -> Result {

@@ -27,7 +27,7 @@ use super::state::{
 };
 use super::wasm::WasmExecutor;
 use super::without_proc;
-use super::{cgroup, checks, hooks, network, propagation, unified};
+use super::{cgroup, cgroup_mounts, checks, hooks, network, propagation, unified};
 use crate::config::Sources;
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::bundle::Bundle;
@@ -159,6 +159,7 @@ fn build(
     log::info!("container {:?} runs as {}: {}", options.id, record.workload, record.reason);
     record.save(dir)?;
     make_cwd(&spec, record);
+    cgroup_mounts::bind(&mut spec, &record.cgroup_path)?;
     require_capabilities(&mut spec, None);
     let _network = network::prepare(&mut spec)?;
     propagation::prepare(&mut spec, record.workload == WASM)?;

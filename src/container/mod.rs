@@ -6,6 +6,7 @@
 //! single thread, since libcontainer clones it.
 
 pub mod cgroup;
+pub mod cgroup_mounts;
 pub mod checks;
 pub mod console;
 pub mod create;
