@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::command::{Cmd, Output};
 use crate::harness::{PATIENCE, Result, audit, cgroup, eventually, suite};
-use crate::server;
+use crate::server::{self, Presence};
 
 /// The state of a container that ended, as CRI names it: `CONTAINER_EXITED`.
 pub const EXITED: i64 = 2;
@@ -34,6 +34,7 @@ pub struct Pod {
     dir: PathBuf,
     config: Value,
     removed: bool,
+    _presence: Presence,
 }
 
 impl Pod {
@@ -42,8 +43,17 @@ impl Pod {
         Self::run_with(|_| ())
     }
 
+    /// Runs a pod while there is no other, so that the server may be killed.
+    pub fn run_alone() -> Result<Self> {
+        Self::run_in(Presence::alone(), |_| ())
+    }
+
     /// Runs a pod after `change` to its configuration.
     pub fn run_with(change: impl FnOnce(&mut Value)) -> Result<Self> {
+        Self::run_in(Presence::with_others(), change)
+    }
+
+    fn run_in(presence: Presence, change: impl FnOnce(&mut Value)) -> Result<Self> {
         let name = suite::unique_id();
         let dir = suite::dir().join(format!("{name}-pod"));
         fs::create_dir_all(dir.join("logs"))?;
@@ -57,7 +67,7 @@ impl Pod {
         let run = cri(["runp", "--runtime", &server::handler()])?.arg(dir.join("pod.json"));
         let id = run.run()?.success()?.text().trim().to_owned();
         audit::watch(&id);
-        Ok(Self { id, dir, config, removed: false })
+        Ok(Self { id, dir, config, removed: false, _presence: presence })
     }
 
     /// A directory for the trial's own files, removed with the pod.

@@ -41,7 +41,8 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Vec<Trial> {
-    let standard = [pods::tests(), exec::tests(), streams::tests(), volumes::tests(), limits::tests()];
+    let standard =
+        [pods::tests(), exec::tests(), streams::tests(), volumes::tests(), limits::tests()];
     let ours = [
         pods::our_tests(),
         exec::our_tests(),

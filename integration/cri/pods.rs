@@ -39,8 +39,9 @@ fn wasm_with_a_linux_sidecar() -> Result {
         assert_eq!(output.lines(), [format!("[{guest}]"), "[args]".into(), "[a b]".into()]);
         let output = pod.output(&container(WASM, &[guest, "stderr", "oops\n"]))?;
         assert_eq!((output.text().as_str(), output.stderr.as_str()), ("", "oops\n"));
-        let lines = pod.output(&container(WASM, &[guest, "lines", "20000"]))?.lines();
-        assert_eq!((lines.len(), lines.last().map(String::as_str)), (20_000, Some("line 19999")));
+        // It stays: containerd 1.6 drops what it has not read at a container's end, runc's too.
+        let app = pod.start(&container(WASM, &[guest, "talk", "20000"]))?;
+        assert_eq!(app.wait_for_log("ready\n")?.lines().len(), 20_001, "{guest}");
     }
     sidecar.wait_for_log("sidecar")?;
     sidecar.wait_for(RUNNING)?;
@@ -88,10 +89,12 @@ fn exit_codes() -> Result {
 
 fn wasm_ends_are_told() -> Result {
     let pod = Pod::run()?;
-    for code in [0, 1, 42, 255] {
-        for guest in ["/probe.wasm", "/component.wasm"] {
+    // A component of WASI 0.2 tells success or failure only.
+    let ends = [("/probe.wasm", &[0, 1, 42, 255][..]), ("/component.wasm", &[0, 1])];
+    for (guest, codes) in ends {
+        for code in codes {
             let ended = pod.output(&container(WASM, &[guest, "exit", &code.to_string()]))?;
-            assert_eq!(ended.code, code, "{guest}");
+            assert_eq!(ended.code, *code, "{guest}");
         }
     }
     let trap = pod.output(&container(WASM, &["/trap.wasm"]))?;
@@ -142,7 +145,10 @@ fn restart_after_a_crash() -> Result {
 }
 
 fn containers_outlive_containerd() -> Result {
-    outlive_containerd(&container(LINUX, &["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"]), 7)
+    outlive_containerd(
+        &container(LINUX, &["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"]),
+        7,
+    )
 }
 
 fn wasm_outlives_containerd() -> Result {
@@ -152,7 +158,7 @@ fn wasm_outlives_containerd() -> Result {
 /// A container goes on while containerd is killed and started again; so do its logs and its
 /// exit code.
 fn outlive_containerd(app: &serde_json::Value, code: i32) -> Result {
-    let pod = Pod::run()?;
+    let pod = Pod::run_alone()?;
     let app = pod.start(app)?;
     let short = pod.start(&container(LINUX, &["sh", "-c", "sleep 2; echo late; exit 5"]))?;
     let pid = app.pid()?;

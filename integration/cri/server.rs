@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -15,6 +15,28 @@ use crate::harness::{PATIENCE, Result, eventually, runtime, suite};
 use crate::images;
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+
+static PODS: RwLock<()> = RwLock::new(());
+
+/// Held by a pod for as long as it needs the server.
+pub enum Presence {
+    /// Others use it too.
+    WithOthers { _lock: RwLockReadGuard<'static, ()> },
+    /// Nobody else does.
+    Alone { _lock: RwLockWriteGuard<'static, ()> },
+}
+
+impl Presence {
+    /// Waits until nobody is alone with the server.
+    pub fn with_others() -> Self {
+        Self::WithOthers { _lock: PODS.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// Waits until nobody uses the server.
+    pub fn alone() -> Self {
+        Self::Alone { _lock: PODS.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
 
 struct Server {
     dir: PathBuf,
@@ -37,7 +59,8 @@ pub fn ctr(socket: &Path) -> Result<Cmd> {
     Ok(cmd.args(["--namespace", "k8s.io"]))
 }
 
-/// Ends the server by `signal` and starts it again on the same directories.
+/// Ends the server by `signal` and starts it again on the same directories. Only for a pod
+/// that is alone.
 pub fn restart(signal: Signal) -> Result {
     socket()?;
     let mut server = SERVER.lock().map_err(|_| "containerd could not be started")?;
@@ -88,7 +111,11 @@ fn launch(dir: &Path) -> Result<Running> {
         Ok((ready.code == 0 && ready.text().contains("\"NetworkReady\"")).then_some(()))
     })
     .map_err(|failed| {
-        format!("{}\n{}", failed.message().unwrap_or_default(), process.stderr().unwrap_or_default())
+        format!(
+            "{}\n{}",
+            failed.message().unwrap_or_default(),
+            process.stderr().unwrap_or_default()
+        )
     })?;
     Ok(process)
 }

@@ -1,7 +1,7 @@
 //! Attach and port-forward.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -58,7 +58,7 @@ fn attach_to_a_terminal() -> Result {
 /// The guest listens on the pod's loopback; the client reaches it through containerd.
 fn port_forward_to_wasm() -> Result {
     let pod = Pod::run()?;
-    let server = pod.start(&container(WASM, &["/component.wasm", "listen"]))?;
+    let server = pod.start(&container(WASM, &["/component.wasm", "answer"]))?;
     let said = server.wait_for_log("port ")?.text();
     let port = said.trim_start_matches("port ").split(';').next().unwrap_or_default().to_owned();
     let mut forward = cri(["port-forward", &pod.id, &format!("0:{port}")])?.spawn()?;
@@ -66,11 +66,10 @@ fn port_forward_to_wasm() -> Result {
     let line = forward.stdout()?;
     let address = line.trim_start_matches("Forwarding from ").split(' ').next().unwrap_or_default();
     let mut stream = TcpStream::connect(address)?;
-    stream.write_all(b"through the pod")?;
-    stream.shutdown(Shutdown::Write)?;
+    stream.write_all(b"through the pod\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    assert_eq!(answer, "through the pod");
+    assert_eq!(answer, "through the pod\n");
     assert_eq!(server.exit_code()?, 0);
     drop(forward);
     pod.remove()

@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         "exit" => std::process::exit(rest[0].parse().expect("a number")),
         "echo" => copy(),
         "lines" => lines(rest[0].parse().expect("a number")),
+        "talk" => {
+            lines(rest[0].parse().expect("a number"));
+            wait(|| thread::sleep(Duration::from_secs(600)));
+        }
         "stderr" => eprint!("{}", rest[0]),
         "terminal" => terminal(),
         "sleep" => wait(|| thread::sleep(Duration::from_secs(600))),
@@ -36,7 +40,8 @@ fn main() -> ExitCode {
             println!("read {line:?}");
         }),
         "connect" => report(&rest[0], connect(&rest[0], &rest[1])),
-        "listen" => listen().expect("listen"),
+        "listen" => listen(|stream, text| stream.read_to_end(text)).expect("listen"),
+        "answer" => listen(|stream, text| io::BufReader::new(stream).read_until(b'\n', text)).expect("listen"),
         "datagram" => report(&rest[0], datagram(&rest[0], &rest[1])),
         "lookup" => report(&rest[0], lookup(&rest[0])),
         "grow" => grow(),
@@ -118,13 +123,13 @@ fn connect(address: &str, text: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Says which port it listens on and sends the first caller's text back.
-fn listen() -> io::Result<()> {
+/// Says which port it listens on and sends back what it read from the first caller.
+fn listen(read: fn(&mut TcpStream, &mut Vec<u8>) -> io::Result<usize>) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("port {};", listener.local_addr()?.port());
     let (mut stream, _) = listener.accept()?;
     let mut text = Vec::new();
-    stream.read_to_end(&mut text)?;
+    read(&mut stream, &mut text)?;
     stream.write_all(&text)
 }
 
