@@ -120,12 +120,13 @@ impl Pod {
         self.config["metadata"]["name"].as_str().unwrap_or_default()
     }
 
+    /// What is in it goes first, which after the death of a shim takes its time.
     fn remove_cgroup(&self) -> Result {
-        for directory in cgroup::directories_named(self.name()) {
-            fs::remove_dir(&directory)
-                .map_err(|error| format!("cgroup {}: {error}", directory.display()))?;
-        }
-        Ok(())
+        eventually(&format!("the cgroup {} to be empty", self.name()), PATIENCE, || {
+            let directories = cgroup::directories_named(self.name());
+            let removed = directories.iter().all(|directory| fs::remove_dir(directory).is_ok());
+            Ok(removed.then_some(()))
+        })
     }
 }
 

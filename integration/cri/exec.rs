@@ -40,9 +40,11 @@ fn wasm_in_wasm() -> Result {
     }
     app.cmd("exec", &[], &["/probe.wasm", "exit", "9"])?.run()?.expect(9)?;
     let terminal = app.cmd("exec", &["-i", "-t"], &["/probe.wasm", "terminal"])?;
-    let output = terminal.input("typed\n").run()?.success()?.text();
-    assert!(output.contains("terminal [true, true, true]"), "{output}");
-    assert!(output.contains("got:typed"), "{output}");
+    let mut terminal = terminal.open_input().spawn()?;
+    terminal.wait_for("terminal [true, true, true]")?;
+    terminal.write(b"typed\n")?;
+    terminal.wait_for("got:typed")?;
+    terminal.wait()?.success()?;
     pod.remove()
 }
 

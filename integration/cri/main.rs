@@ -16,8 +16,10 @@ mod streams;
 mod volumes;
 
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use harness::{audit, suite};
+use harness::{audit, orphans, suite};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -32,12 +34,23 @@ fn main() -> ExitCode {
         eprintln!("the suite cannot start: {}", failed.message().unwrap_or("no reason given"));
         return ExitCode::FAILURE;
     }
+    thread::spawn(collect_orphans);
     let conclusion = libtest_mimic::run(&arguments, trials());
     server::stop();
     suite::remove();
     let last = Trial::test("audit::machine_is_clean", audit::whole_run);
     let audit = libtest_mimic::run(&Arguments::default(), vec![last]);
     if conclusion.has_failed() { conclusion.exit_code() } else { audit.exit_code() }
+}
+
+/// What a killed shim leaves becomes our child, and must not stay a zombie: the clean-up that
+/// follows waits for its end.
+fn collect_orphans() {
+    loop {
+        // A process that ends while it is looked at is looked at again.
+        let _ = orphans::reap();
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn trials() -> Vec<Trial> {
