@@ -46,11 +46,17 @@ impl ConsoleSocket {
         &self.path
     }
 
-    /// The terminal's master side.
+    /// The terminal's master side. Whoever connects and sends none is not the runtime, but
+    /// somebody who looks which sockets are alive.
     pub async fn receive(self) -> Result<OwnedFd> {
         let arrival = async {
-            let (stream, _) = self.listener.accept().await?;
-            stream.async_io(Interest::READABLE, || receive_descriptor(&stream)).await
+            loop {
+                let (stream, _) = self.listener.accept().await?;
+                let read = || receive_descriptor(&stream);
+                if let Some(master) = stream.async_io(Interest::READABLE, read).await? {
+                    return std::io::Result::Ok(master);
+                }
+            }
         };
         match timeout(ARRIVAL, arrival).await {
             Ok(master) => master.os(|| "receive the terminal from the OCI runtime"),
@@ -67,20 +73,17 @@ impl Drop for ConsoleSocket {
     }
 }
 
-fn receive_descriptor(stream: &UnixStream) -> std::io::Result<OwnedFd> {
+fn receive_descriptor(stream: &UnixStream) -> std::io::Result<Option<OwnedFd>> {
     // The message is the terminal's name, which nobody needs.
     let mut name = [0; 4096];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut name = [IoSliceMut::new(&mut name)];
     recvmsg(stream, &mut name, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    control
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        })
-        .ok_or_else(|| std::io::Error::other("the message carries no descriptor"))
+    Ok(control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    }))
 }
 
 /// A terminal in use.
@@ -187,5 +190,30 @@ async fn copy_output(
     done.send_replace(true);
     if let Some(hold) = hold {
         hold.finished().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_sends_no_terminal_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = ConsoleSocket::bind(dir.path().join("s")).unwrap();
+        drop(std::os::unix::net::UnixStream::connect(socket.path()).unwrap());
+        let runtime = std::os::unix::net::UnixStream::connect(socket.path()).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let descriptors = [file.as_fd()];
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let name = [std::io::IoSlice::new(b"/dev/ptmx")];
+        sendmsg(&runtime, &name, &mut control, SendFlags::empty()).unwrap();
+        socket.receive().await.unwrap();
     }
 }
