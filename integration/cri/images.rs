@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::harness::bundle::install_busybox;
 use crate::harness::command::Cmd;
 use crate::harness::guests::{Guest, PROBE, PROBE_COMPONENT};
 use crate::harness::{Result, suite};
@@ -22,23 +23,80 @@ pub fn import(socket: &Path) -> Result {
     if !busybox.exists() {
         return Err("target/images/busybox.tar is missing: run `make images` first".into());
     }
-    for archive in [build(&dir, "pause", &pause)?, build(&dir, "probe", &probe)?, busybox] {
+    let pause = build(&dir, "pause", "COPY . /\nENTRYPOINT [\"/pause\"]\n", &pause)?;
+    let probe = build(&dir, "probe", "COPY . /\n", &probe)?;
+    for archive in [pause, probe, busybox] {
         let import = ctr(socket)?.args(["image", "import"]).arg(archive);
         import.limit(Duration::from_secs(120)).run()?.success()?;
     }
     Ok(())
 }
 
-/// An archive of the image `localhost/NAME:latest` with what `fill` puts into its root.
-fn build(dir: &Path, name: &str, fill: &dyn Fn(&Path) -> Result) -> Result<PathBuf> {
-    let (root, recipe) = (dir.join(name), dir.join(format!("{name}.Containerfile")));
+/// Builds the images of containerd's own suite, imports them, and writes the file that tells
+/// the suite their names; answers where that is.
+pub fn import_for_suite(socket: &Path) -> Result<PathBuf> {
+    let dir = suite::new_dir("suite-images")?;
+    let images = [
+        ("suite-busybox", "CMD [\"sleep\", \"1000\"]"),
+        ("suite-copy-up", "VOLUME [\"/test_dir\", \"C:/weird_test_dir\", \"/:colon_prefixed\"]"),
+        ("suite-ownership", "VOLUME /test_dir"),
+    ];
+    for (name, last) in images {
+        let owner = if name == "suite-ownership" { "--chown=65534:65534" } else { "" };
+        let recipe = format!("COPY {owner} . /\nENV PATH=/bin\n{last}\n");
+        let archive = build(&dir, name, &recipe, &|root| fill_for_suite(name, root))?;
+        let import = ctr(socket)?.args(["image", "import"]).arg(archive);
+        import.limit(Duration::from_secs(120)).run()?.success()?;
+    }
+    let list = dir.join("images.toml");
+    let named = |name: &str, image: &str| format!("{name} = \"localhost/{image}:latest\"\n");
+    let mut text = named("Pause", "pause") + &named("VolumeCopyUp", "suite-copy-up");
+    text += &named("VolumeOwnership", "suite-ownership");
+    for name in ["Alpine", "BusyBox", "ResourceConsumer", "Nginx"] {
+        text += &named(name, "suite-busybox");
+    }
+    fs::write(&list, text)?;
+    Ok(list)
+}
+
+/// What the suite expects to find in its images.
+fn fill_for_suite(name: &str, root: &Path) -> Result {
+    install_busybox(root)?;
+    let stress = "#!/bin/sh\n# Holds 100 MB for half a minute.\n\
+        dd if=/dev/zero bs=100M count=1 2>/dev/null | sleep 30\n";
+    let users = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n\
+        operator:x:37:37:Operator:/var:/bin/false\n";
+    let groups = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\nadm:x:4:\ntty:x:5:\n\
+        wheel:x:10:root\nwww-data:x:33:\noperator:x:37:\nnogroup:x:65534:\n";
+    let mut files = vec![("bin/stress", stress), ("etc/passwd", users), ("etc/group", groups)];
+    match name {
+        "suite-copy-up" => files.extend([
+            ("test_dir/test_file", "test_content\n"),
+            ("C:/weird_test_dir/weird_test_file", "test_content\n"),
+            (":colon_prefixed/colon_prefixed_file", "test_content\n"),
+        ]),
+        "suite-ownership" => files.push(("test_dir/file", "")),
+        _ => {}
+    }
+    for (path, text) in files {
+        let file = root.join(path);
+        fs::create_dir_all(file.parent().ok_or("a file lies in a directory")?)?;
+        fs::write(&file, text)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// An archive of the image `localhost/NAME:latest` from what `fill` puts into a directory.
+fn build(dir: &Path, name: &str, recipe: &str, fill: &dyn Fn(&Path) -> Result) -> Result<PathBuf> {
+    let (root, file) = (dir.join(name), dir.join(format!("{name}.Containerfile")));
     let archive = dir.join(format!("{name}.tar"));
     fs::create_dir(&root)?;
     fill(&root)?;
-    fs::write(&recipe, format!("FROM scratch\nCOPY . /\nENTRYPOINT [\"/{name}\"]\n"))?;
+    fs::write(&file, format!("FROM scratch\n{recipe}"))?;
     let tag = format!("localhost/{name}");
     let build = buildah(dir).args(["build", "--quiet", "--timestamp", "0", "--tag", &tag]);
-    build.arg("--file").arg(&recipe).arg(&root).run()?.success()?;
+    build.arg("--file").arg(&file).arg(&root).run()?.success()?;
     let target = format!("oci-archive:{}:{tag}:latest", archive.display());
     buildah(dir).args(["push", "--quiet", &tag, &target]).run()?.success()?;
     Ok(archive)

@@ -4,6 +4,7 @@
 //! trials of the standard on runc, and leaves out those of what only ours does.
 
 mod client;
+mod conformance;
 mod exec;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the other target, which uses it all")]
@@ -65,5 +66,5 @@ fn trials() -> Vec<Trial> {
     ];
     let ignored = server::handler() != "wasm";
     let ours = ours.into_iter().flatten().map(|trial| trial.with_ignored_flag(ignored));
-    standard.into_iter().flatten().chain(ours).collect()
+    standard.into_iter().flatten().chain(ours).chain(conformance::tests()).collect()
 }

@@ -134,7 +134,7 @@ fn beside_containerd(name: &str) -> Result<PathBuf> {
 }
 
 /// Whether it is containerd 2, whose configuration has other names.
-fn is_version_2() -> Result<bool> {
+pub fn is_version_2() -> Result<bool> {
     let version = Cmd::new(containerd()).arg("--version").run()?.success()?.text();
     let number = version.split_whitespace().nth(2).unwrap_or_default().trim_start_matches('v');
     Ok(number.starts_with("2."))
