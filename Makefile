@@ -14,16 +14,19 @@ example := examples/hello-world/rust/Cargo.toml
 # the standard and not just runwasm. The suite leaves out what only runwasm does.
 reference := runc
 
+# Where `make setup` unpacks it.
+containerd_2 := /usr/local/lib/runwasm-test/containerd-2/usr/bin/containerd
+
 # Shows how long a step took. The last step of `test` goes without, so that its own summary,
 # which has the time too, is the last that is printed.
 step := hack/step.sh
 
 # Prerequisites are done in the order in which they are listed.
 .NOTPARALLEL:
-.PHONY: help setup build images hello test lint fmt install uninstall clean
+.PHONY: help setup build images hello test test-cri cri-programs lint fmt install uninstall clean
 
 help: ## list the targets (the default)
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## install what is missing on this Debian machine (root)
 	@$(step) setup hack/setup.sh
@@ -44,9 +47,28 @@ test: setup lint images ## every check and every test (root)
 	@echo "== suite on runwasm"
 	@cargo test --release --locked --test integration
 
+# Pods through containerd's CRI, on the containerd that this machine uses and on containerd 2,
+# where containerd's own CRI suite is run as well.
+test-cri: setup images cri-programs ## pods through containerd's CRI, and its own suite (root)
+	@$(step) "pods on $(reference)" env CRI_HANDLER=$(reference) CONTAINERD=$(containerd_2) \
+		cargo test --release --locked --test cri
+	@$(step) "pods on runwasm, containerd 1.6" cargo test --release --locked --test cri
+	@echo "== pods on runwasm, containerd 2"
+	@CONTAINERD=$(containerd_2) cargo test --release --locked --test cri
+
+# The client is built from the kubelet's library, the suite from containerd's module.
+cri-programs:
+	@$(step) "CRI client" sh -c 'cd hack/kubernetes/cri && \
+		go build -buildvcs=false -o $(target)/kubernetes/cri .'
+	@$(step) "containerd's CRI suite" sh -c 'cd hack/kubernetes/suite && \
+		go test -c -o $(target)/kubernetes/containerd-suite \
+			github.com/containerd/containerd/v2/integration'
+
 lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) format cargo fmt --check
 	@$(step) "format of the example" cargo fmt --check --manifest-path $(example)
+	@$(step) "format of the CRI client" sh -c \
+		'files=$$(gofmt -l hack/kubernetes) && echo "$$files" && [ -z "$$files" ]'
 	@$(step) clippy cargo clippy --release --locked --all-targets -- -D warnings
 	@$(step) "licences and sources" cargo deny --locked check --hide-inclusion-graph \
 		bans licenses sources

@@ -9,6 +9,8 @@ packages=(
     build-essential         # the linker and the C library's headers, for every Rust program
     libseccomp-dev          # libcontainer installs seccomp filters with it
     containerd              # runs containers through the shim
+    containernetworking-plugins # connects pods to a network, with the one after it:
+    iptables                # forwards host ports
     podman                  # runs containers through the command line
     runc                    # the runtime on which the tests of the standard are run first
     crun                    # podman's default runtime, without which it does not start

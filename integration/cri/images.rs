@@ -26,7 +26,7 @@ pub fn import(socket: &Path) -> Result {
     let pause = build(&dir, "pause", "COPY . /\nENTRYPOINT [\"/pause\"]\n", &pause)?;
     let probe = build(&dir, "probe", "COPY . /\n", &probe)?;
     for archive in [pause, probe, busybox] {
-        let import = ctr(socket)?.args(["image", "import"]).arg(archive);
+        let import = ctr(socket).args(["image", "import"]).arg(archive);
         import.limit(Duration::from_secs(120)).run()?.success()?;
     }
     Ok(())
@@ -45,7 +45,7 @@ pub fn import_for_suite(socket: &Path) -> Result<PathBuf> {
         let owner = if name == "suite-ownership" { "--chown=65534:65534" } else { "" };
         let recipe = format!("COPY {owner} . /\nENV PATH=/bin\n{last}\n");
         let archive = build(&dir, name, &recipe, &|root| fill_for_suite(name, root))?;
-        let import = ctr(socket)?.args(["image", "import"]).arg(archive);
+        let import = ctr(socket).args(["image", "import"]).arg(archive);
         import.limit(Duration::from_secs(120)).run()?.success()?;
     }
     let list = dir.join("images.toml");
@@ -124,6 +124,7 @@ fn probe(root: &Path) -> Result {
     }
     let guests = [
         ("probe.wasm", PROBE),
+        ("app.wasm", PROBE),
         ("component.wasm", PROBE_COMPONENT),
         ("mystery.wasm", Guest::Wat("mystery")),
         ("trap.wasm", Guest::Wat("trap")),

@@ -5,6 +5,7 @@
 
 mod client;
 mod conformance;
+mod docs;
 mod exec;
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "shared with the other target, which uses it all")]
@@ -55,9 +56,16 @@ fn collect_orphans() {
 }
 
 fn trials() -> Vec<Trial> {
-    let standard =
-        [pods::tests(), exec::tests(), streams::tests(), volumes::tests(), limits::tests()];
+    let standard = [
+        docs::tests(),
+        pods::tests(),
+        exec::tests(),
+        streams::tests(),
+        volumes::tests(),
+        limits::tests(),
+    ];
     let ours = [
+        docs::our_tests(),
         pods::our_tests(),
         exec::our_tests(),
         streams::our_tests(),

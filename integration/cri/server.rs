@@ -54,9 +54,9 @@ pub fn socket() -> Result<PathBuf> {
 }
 
 /// A `ctr` command in the namespace of the kubelet.
-pub fn ctr(socket: &Path) -> Result<Cmd> {
-    let cmd = Cmd::new(beside_containerd("ctr")?).arg("--address").arg(socket);
-    Ok(cmd.args(["--namespace", "k8s.io"]))
+pub fn ctr(socket: &Path) -> Cmd {
+    let cmd = Cmd::new(containerd().with_file_name("ctr")).arg("--address").arg(socket);
+    cmd.args(["--namespace", "k8s.io"])
 }
 
 /// Ends the server by `signal` and starts it again on the same directories. Only for a pod
@@ -98,8 +98,12 @@ impl Server {
 }
 
 fn launch(dir: &Path) -> Result<Running> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let path = format!("{}:{path}", runtime::shim_dir()?.display());
+    // Our shim, and the shim for runc that is of the same release as containerd.
+    let mut path = format!("{}:", runtime::shim_dir()?.display());
+    if let Some(dir) = containerd().parent().filter(|dir| dir.is_absolute()) {
+        path += &format!("{}:", dir.display());
+    }
+    path += &std::env::var("PATH").unwrap_or_default();
     let cmd = Cmd::new(containerd()).arg("--config").arg(dir.join("config.toml"));
     let mut process = cmd.env("PATH", path).limit(Duration::from_secs(3600)).spawn()?;
     let socket = dir.join("s");
@@ -122,15 +126,6 @@ fn launch(dir: &Path) -> Result<Running> {
 
 fn containerd() -> PathBuf {
     std::env::var_os("CONTAINERD").map_or_else(|| PathBuf::from("containerd"), PathBuf::from)
-}
-
-/// A tool of the same release.
-fn beside_containerd(name: &str) -> Result<PathBuf> {
-    let containerd = containerd();
-    match containerd.parent() {
-        Some(dir) if dir.components().next().is_some() => Ok(dir.join(name)),
-        _ => Ok(PathBuf::from(name)),
-    }
 }
 
 /// Whether it is containerd 2, whose configuration has other names.

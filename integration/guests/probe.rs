@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().collect();
     let rest = &args[2.min(args.len())..];
     match args.get(1).map_or("args", String::as_str) {
-        "args" => args.iter().for_each(|arg| println!("[{arg}]")),
+        "args" | "healthy" => args.iter().for_each(|arg| println!("[{arg}]")),
         "env" => env::vars().for_each(|(key, value)| println!("{key}={value}")),
         "cat" => rest.iter().for_each(|path| report(path, fs::read_to_string(path))),
         "ls" => rest.iter().for_each(|path| report(path, list(path))),
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         }
         "stderr" => eprint!("{}", rest[0]),
         "terminal" => terminal(),
-        "sleep" => wait(|| thread::sleep(Duration::from_secs(600))),
+        "sleep" | "serve" => wait(|| thread::sleep(Duration::from_secs(600))),
         "nap" => wait(|| thread::sleep(Duration::from_millis(200))),
         "spin" => wait(|| loop {
             std::hint::black_box(0);

@@ -49,6 +49,7 @@ var commands = map[string]command{
 	"attach":       {"[-i] [-t] CONTAINER", attachToContainer},
 	"port-forward": {"POD LOCAL:REMOTE", forwardPort},
 	"info":         {"", showInfo},
+	"play":         {"[--cgroup-parent CGROUP] RUNTIME-CLASS POD DIR", play},
 }
 
 // An exitCode is what a command in a container ended with; it becomes ours.
