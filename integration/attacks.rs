@@ -22,7 +22,8 @@ pub fn tests() -> Vec<Trial> {
 pub fn our_tests() -> Vec<Trial> {
     trials!["attacks": exec_has_the_capabilities_of_create,
         cgroup_mount_with_bind_options_is_left_out, overlay_layer_on_sysfs_is_refused,
-        later_mounts_of_the_host_stay_out, long_compile_errors_are_cut, text_component_runs]
+        later_mounts_of_the_host_stay_out, long_compile_errors_are_cut, text_component_runs,
+        name_lookup_loads_nothing_from_the_image]
 }
 
 fn umask_is_not_the_callers() -> Result {
@@ -129,5 +130,22 @@ fn long_compile_errors_are_cut() -> Result {
 fn text_component_runs() -> Result {
     let text = fs::read(source("exit-component.wat"))?;
     Bundle::empty(&["/exit.wat"])?.file("/exit.wat", &text)?.run()?.expect(42)?;
+    Ok(())
+}
+
+/// The user's home directory is looked up in the container, and glibc would load what the image's
+/// nsswitch.conf names.
+fn name_lookup_loads_nothing_from_the_image() -> Result {
+    let libraries = Path::new("/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+    let module = suite::new_dir("nss")?.join("libnss_evil.so.2");
+    let cc = Cmd::new("cc").args(["-shared", "-fPIC", "-Wall", "-Werror", "-o"]).arg(&module);
+    cc.arg(source("nss.c")).run()?.success()?;
+    let at = |name: &str| libraries.join(name).to_string_lossy().into_owned();
+    let bundle = Bundle::wasm(&PROBE, &["/probe.wasm", "args"])?.env(&["PATH=/bin"]);
+    let bundle = bundle
+        .file("/etc/nsswitch.conf", b"passwd: evil\ngroup: evil\nhosts: evil\n")?
+        .file(&at("libnss_evil.so.2"), &fs::read(&module)?)?
+        .file(&at("libc.so.6"), &fs::read(at("libc.so.6"))?)?;
+    assert_eq!(bundle.run()?.success()?.stderr, "");
     Ok(())
 }

@@ -24,12 +24,14 @@ use clap::Parser;
 use crate::container::state::Container;
 use crate::container::{delete, kill, network, pause, propagation, start, without_proc};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::sys::{descriptors, environment, identity, seal};
+use crate::sys::{descriptors, environment, identity, names, seal};
 use args::{Arguments, Command};
 
 /// Runs the command that `args` name, program name included, and returns its exit code. Errors go
 /// to standard error and to `--log`, in one sentence.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Inherited by every process that this one makes.
+    names::use_builtin_lookup();
     let args: Vec<OsString> = args.into_iter().collect();
     let arguments = match Arguments::try_parse_from(&args) {
         Ok(arguments) => arguments,

@@ -1,10 +1,12 @@
-//! Host name lookup that loads no code out of an image.
+//! Name lookup that loads no code out of an image.
 
-/// Tells glibc to look host names up in `/etc/hosts` and by DNS only, and in that order.
+/// Tells glibc to look users and groups up in `/etc/passwd` and `/etc/group` only, and host names
+/// in `/etc/hosts` and by DNS only, in that order.
 ///
-/// getaddrinfo(3) otherwise reads `/etc/nsswitch.conf` of the image and dlopens the modules it
-/// names from the image: native code of a stranger in the process that holds the sandbox.
-pub fn use_builtin_host_lookup() {
+/// glibc otherwise reads `/etc/nsswitch.conf` of the image and dlopens the modules it names from
+/// the image: native code of a stranger, in the process that makes the container, for getpwuid(3)
+/// of libcontainer, and in the one that holds the sandbox, for getaddrinfo(3).
+pub fn use_builtin_lookup() {
     #[cfg(target_env = "gnu")]
     {
         unsafe extern "C" {
@@ -13,8 +15,12 @@ pub fn use_builtin_host_lookup() {
                 services: *const libc::c_char,
             ) -> libc::c_int;
         }
-        // SAFETY: both arguments are valid C strings that glibc copies; the process is
-        // single-threaded here, and "hosts" is a database glibc knows, so the call succeeds.
-        unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+        for (database, services) in
+            [(c"passwd", c"files"), (c"group", c"files"), (c"hosts", c"files dns")]
+        {
+            // SAFETY: both arguments are valid C strings that glibc copies; the process is
+            // single-threaded here, and glibc knows these databases, so the call succeeds.
+            unsafe { __nss_configure_lookup(database.as_ptr(), services.as_ptr()) };
+        }
     }
 }

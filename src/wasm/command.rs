@@ -78,7 +78,6 @@ fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
 }
 
 fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
-    crate::sys::names::use_builtin_host_lookup();
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&guest.args)
         .envs(&guest.env)
