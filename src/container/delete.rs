@@ -35,7 +35,7 @@ pub fn delete(root: &Path, id: &str, force: bool) -> Result<()> {
         Err(_) if force => {
             kill_creators(&dir)?;
             if let Some(record) = Record::salvage(&dir) {
-                clear_cgroup(&record, id)?;
+                cgroup::clear(&record, id)?;
             }
             fs::remove_dir_all(&dir).os(|| format!("remove {}", dir.display()))
         }
@@ -63,7 +63,7 @@ fn delete_loaded(container: &mut Container, force: bool) -> Result<()> {
             return Err(Error::os("the container's process does not die"));
         }
     }
-    clear_cgroup(&container.record, container.id())?;
+    cgroup::clear(&container.record, container.id())?;
     let inner = &container.inner;
     if let Err(error) = cleanup_intel_rdt(
         inner.intel_rdt_dir().map(|path| path.as_path()),
@@ -133,10 +133,4 @@ fn thaw(container: &Container) {
     {
         let _ = manager.freeze(FreezerState::Thawed);
     }
-}
-
-fn clear_cgroup(record: &Record, id: &str) -> Result<()> {
-    let manager = cgroup::manager(record, id)?;
-    cgroup::kill_all(&manager)?;
-    cgroup::remove(&manager)
 }
