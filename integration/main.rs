@@ -10,6 +10,7 @@ mod cli;
 mod containerd;
 mod harness;
 mod linux;
+mod memory;
 mod podman;
 mod security;
 mod settings;
@@ -66,6 +67,7 @@ fn trials() -> Vec<Trial> {
         security::tests(),
         attacks::our_tests(),
         cache::our_tests(),
+        memory::tests(),
         settings::our_tests(),
         soak::our_tests(),
         containerd::tests(),
