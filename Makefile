@@ -23,10 +23,11 @@ step := hack/step.sh
 
 # Prerequisites are done in the order in which they are listed.
 .NOTPARALLEL:
-.PHONY: help setup build images hello test test-cri cri-programs lint fmt install uninstall clean
+.PHONY: help setup build images hello test test-cri cri-programs bench bench-docs bench-check
+.PHONY: lint fmt install uninstall clean
 
 help: ## list the targets (the default)
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install what is missing on this Debian machine (root)
 	@$(step) setup hack/setup.sh
@@ -64,6 +65,16 @@ cri-programs:
 		go test -c -o $(target)/kubernetes/containerd-suite \
 			github.com/containerd/containerd/v2/integration'
 
+bench: setup build ## compare with runc, crun and wasmtime (root; BENCH="--rounds 5 --only run")
+	@$(step) "what is compared with" hack/bench/setup.sh
+	@$(step) bench hack/bench/bench.py run $(BENCH)
+
+bench-docs: ## renew tables and charts of docs/benchmarks.md from the last `make bench`
+	@hack/bench/bench.py docs
+
+bench-check: ## say which ratios of the last `make bench` are worse than hack/bench/baseline.json
+	@hack/bench/bench.py check
+
 lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) format cargo fmt --check
 	@$(step) "format of the example" cargo fmt --check --manifest-path $(example)
@@ -72,7 +83,7 @@ lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) clippy cargo clippy --release --locked --all-targets -- -D warnings
 	@$(step) "licences and sources" cargo deny --locked check --hide-inclusion-graph \
 		bans licenses sources
-	@$(step) "shell scripts" shellcheck hack/*.sh hack/vm/*.sh hack/vm/init .ci/run examples/hello-world/linux/hello
+	@$(step) "shell scripts" shellcheck hack/*.sh hack/bench/*.sh hack/vm/*.sh hack/vm/init .ci/run examples/hello-world/linux/hello
 
 fmt: ## format the sources
 	cargo fmt
