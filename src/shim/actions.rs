@@ -152,7 +152,9 @@ fn clean_up(flags: &Flags, bundle: &Path, options: &Options) -> Result<()> {
         // Tried even if the step before it failed.
         let unmounted = mount::unmount_all(bundle.join("rootfs")).await;
         deleted.and(unmounted)
-    })
+    })?;
+    Options::forget(bundle);
+    Ok(())
 }
 
 /// Removes the shim's socket, unless the shim lives: in a group it serves others.

@@ -1,4 +1,5 @@
-//! A process's stdio: containerd's FIFOs, handed to the process as they are.
+//! A process's stdio: containerd's FIFOs, files and log drivers, handed to the process as they
+//! are.
 //!
 //! Nothing is copied. The process gets the FIFOs themselves, in blocking mode, and the shim keeps
 //! the ends that make this safe: a reader on each output, so that a client that goes away (or a
@@ -7,89 +8,28 @@
 //! `CloseIO` says so and not when a client disconnects.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process;
-use std::time::Duration;
+use std::sync::Arc;
 
-use log::debug;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
-use tokio::task::AbortHandle;
-
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
+use crate::shim::driver::Logger;
+use crate::shim::fifo::{Output, hold, is_fifo};
 use crate::shim::options::Options;
+use crate::shim::reaper::Reaper;
+use crate::shim::stdio::{Stdio, Target};
 
-/// A reader counts when it is seen this often, at this distance.
-const SIGHTINGS: u32 = 3;
-const SIGHTING: Duration = Duration::from_millis(5);
-
-/// What containerd asked for: a URI for each stream, empty when it is not wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stdio {
-    /// Where input comes from.
-    pub stdin: String,
-    /// Where output goes.
-    pub stdout: String,
-    /// Where error output goes. Unused with a terminal.
-    pub stderr: String,
-    /// Whether the process gets a terminal.
-    pub terminal: bool,
-}
-
-/// Where a stream leads.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Nowhere.
-    Null,
-    /// A FIFO or file that exists.
-    Path(PathBuf),
-    /// A file to append to, made if need be.
-    Append(PathBuf),
-}
-
-impl Target {
-    /// Reads a stdio URI: a path, `fifo://` or `file://`.
-    pub fn parse(uri: &str) -> Result<Self> {
-        if uri.is_empty() {
-            return Ok(Self::Null);
-        }
-        let Some((scheme, rest)) = uri.split_once("://") else {
-            return match uri.starts_with('/') {
-                true => Ok(Self::Path(uri.into())),
-                false => Err(Error::invalid(format!("stdio {uri:?} is not an absolute path"))),
-            };
-        };
-        let path = PathBuf::from(decode(rest.split('?').next().unwrap_or_default(), uri)?);
-        if !path.is_absolute() {
-            return Err(Error::invalid(format!("stdio {uri:?} has no absolute path")));
-        }
-        match scheme {
-            "fifo" => Ok(Self::Path(path)),
-            "file" => Ok(Self::Append(path)),
-            "binary" => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("stdio {uri:?}: binary log drivers are not supported, use file://"),
-            )),
-            _ => Err(Error::invalid(format!(
-                "stdio {uri:?}: unknown scheme {scheme:?}, expected a path, fifo:// or file://"
-            ))),
-        }
-    }
-}
-
-/// Undoes the percent-encoding of a URI's path.
-fn decode(path: &str, uri: &str) -> Result<String> {
-    let malformed = || Error::invalid(format!("stdio {uri:?} is not a valid URI"));
-    let mut parts = path.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2).ok_or_else(malformed)?;
-        bytes.push(u8::from_str_radix(code, 16).map_err(|_| malformed())?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(bytes).map_err(|_| malformed())
+/// What opening stdio needs to know about the process that it is for.
+pub struct Opener<'a> {
+    /// The options of its container.
+    pub options: &'a Options,
+    /// Starts log drivers.
+    pub reaper: &'a Arc<Reaper>,
+    /// The containerd namespace, which log drivers are told.
+    pub namespace: &'a str,
+    /// The container's id, or the exec id, which log drivers are told.
+    pub id: &'a str,
 }
 
 /// The descriptors a runtime call gets, and through it the process.
@@ -104,23 +44,32 @@ pub struct Handles {
 }
 
 /// The ends of a process's stdio that the shim keeps.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ends {
     stdin: Option<File>,
     outputs: Vec<Output>,
+    logger: Option<Logger>,
 }
 
 impl Ends {
-    /// Opens what `stdio` asks for. No open waits for a peer.
-    pub fn open(stdio: &Stdio, options: &Options) -> Result<(Self, Handles)> {
+    /// Opens what `stdio` asks for. No open waits for a reader or writer; a log driver is waited
+    /// for until it is ready.
+    pub async fn open(stdio: &Stdio, opener: &Opener<'_>) -> Result<(Self, Handles)> {
         let mut ends = Self::default();
         let (stdin, hold) = open_input(&stdio.stdin)?;
         ends.stdin = hold;
         let mut outputs = [process::Stdio::null(), process::Stdio::null()];
-        for (handle, uri) in outputs.iter_mut().zip([&stdio.stdout, &stdio.stderr]) {
-            if let Some((writer, output)) = open_output(uri, options)? {
-                *handle = writer.into();
-                ends.outputs.extend(output);
+        // As with runc's shim, a log driver for standard output has standard error, too.
+        if let Target::Driver(driver) = Target::parse(&stdio.stdout)? {
+            let (logger, writers) = Logger::start(&driver, opener).await?;
+            ends.logger = Some(logger);
+            outputs = writers.map(process::Stdio::from);
+        } else {
+            for (handle, uri) in outputs.iter_mut().zip([&stdio.stdout, &stdio.stderr]) {
+                if let Some((writer, output)) = open_output(uri, opener.options)? {
+                    *handle = writer.into();
+                    ends.outputs.extend(output);
+                }
             }
         }
         let [stdout, stderr] = outputs;
@@ -140,6 +89,11 @@ impl Ends {
             output.finish(quiet);
         }
     }
+
+    /// The log driver, whose end is to be waited for.
+    pub fn take_logger(&mut self) -> Option<Logger> {
+        self.logger.take()
+    }
 }
 
 /// Opens a stream a process reads. The descriptor is in blocking mode: the process shares it.
@@ -147,7 +101,7 @@ fn open_input(uri: &str) -> Result<(process::Stdio, Option<File>)> {
     let path = match Target::parse(uri)? {
         Target::Null => return Ok((process::Stdio::null(), None)),
         Target::Path(path) => path,
-        Target::Append(_) => {
+        Target::Append(_) | Target::Driver(_) => {
             return Err(Error::invalid(format!("stdin {uri:?} must be a FIFO or a path")));
         }
     };
@@ -165,123 +119,39 @@ fn open_input(uri: &str) -> Result<(process::Stdio, Option<File>)> {
 
 /// Opens a stream a process writes.
 fn open_output(uri: &str, options: &Options) -> Result<Option<(File, Option<Output>)>> {
-    let (path, create) = match Target::parse(uri)? {
+    let path = match Target::parse(uri)? {
         Target::Null => return Ok(None),
-        Target::Path(path) => (path, false),
-        Target::Append(path) => (path, true),
+        Target::Append(path) => return Ok(Some((open_file(&path, true)?, None))),
+        Target::Path(path) if !is_fifo(&path)? => {
+            return Ok(Some((open_file(&path, false)?, None)));
+        }
+        Target::Path(path) => path,
+        Target::Driver(_) => {
+            return Err(Error::invalid(format!(
+                "stderr {uri:?}: a log driver for standard error must be the one for standard \
+                 output, too"
+            )));
+        }
     };
-    if create && let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).os(|| format!("create {}", parent.display()))?;
-    }
-    if create || !is_fifo(&path)? {
-        let file = OpenOptions::new().append(true).create(create).mode(0o644).open(&path);
-        return Ok(Some((file.os(|| format!("open {} for output", path.display()))?, None)));
-    }
     let output = Output::hold(&path, options)?;
     let writer = OpenOptions::new().write(true).open(&path);
     Ok(Some((writer.os(|| format!("open {} for output", path.display()))?, Some(output))))
 }
 
-fn is_fifo(path: &Path) -> Result<bool> {
-    let metadata = std::fs::metadata(path)
-        .context(ErrorKind::InvalidArgument, || format!("stdio {}", path.display()))?;
-    Ok(metadata.file_type().is_fifo())
-}
-
-/// Opens a FIFO without waiting for a peer.
-pub(super) fn hold(path: &Path, options: &mut OpenOptions) -> Result<File> {
-    options
-        .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
-        .os(|| format!("open FIFO {}", path.display()))
-}
-
-/// The shim's reader on an output FIFO, which it never reads.
-#[derive(Debug)]
-pub struct Output {
-    reader: Option<File>,
-    lingering: Option<AbortHandle>,
-}
-
-impl Output {
-    /// Holds the FIFO at `path` open, so that its writers need no other reader.
-    pub fn hold(path: &Path, options: &Options) -> Result<Self> {
-        let reader = hold(path, OpenOptions::new().read(true))?;
-        if (options.io_uid, options.io_gid) != (0, 0) {
-            std::os::unix::fs::fchown(&reader, Some(options.io_uid), Some(options.io_gid))
-                .os(|| format!("change the owner of {}", path.display()))?;
-        }
-        Ok(Self { reader: Some(reader), lingering: None })
+/// Opens a file to append to; `create` makes it, and its directory, if need be.
+pub fn open_file(path: &Path, create: bool) -> Result<File> {
+    if create && let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).os(|| format!("create {}", parent.display()))?;
     }
-
-    /// Ends the output: a reader sees the end of file after the last byte.
-    ///
-    /// A client can be late: it opens its end after a fast process is gone. What lies in the FIFO
-    /// lives as long as someone holds it, and an open for reading waits for a writer, so the shim
-    /// stays on as writer until a reader has come or the process is deleted.
-    ///
-    /// With `quiet`, no child of the shim is between fork and exec, where it holds all the shim
-    /// holds and looks like a reader.
-    fn finish(&mut self, quiet: bool) {
-        if let Some(writer) = self.release()
-            && !(quiet && has_reader(&writer))
-        {
-            self.lingering = Some(tokio::spawn(linger(writer)).abort_handle());
-        }
-    }
-
-    /// Ends the output and waits until a reader has it.
-    pub async fn finished(mut self) {
-        if let Some(writer) = self.release() {
-            linger(writer).await;
-        }
-    }
-
-    /// Becomes a writer instead of a reader.
-    fn release(&mut self) -> Option<File> {
-        let reader = self.reader.take()?;
-        let same = PathBuf::from(format!("/proc/self/fd/{}", reader.as_raw_fd()));
-        hold(&same, OpenOptions::new().write(true))
-            .inspect_err(|error| debug!("output is dropped if nobody reads it: {error}"))
-            .ok()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(lingering) = &self.lingering {
-            lingering.abort();
-        }
-    }
-}
-
-/// Holds the FIFO until a reader is there, and not just a child on its way to exec.
-async fn linger(writer: File) {
-    let mut pause = SIGHTING;
-    let mut seen = 0;
-    loop {
-        seen = if has_reader(&writer) { seen + 1 } else { 0 };
-        if seen == SIGHTINGS {
-            return;
-        }
-        if seen == 0 {
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
-        tokio::time::sleep(if seen > 0 { SIGHTING } else { pause }).await;
-    }
-}
-
-/// Whether anybody has the FIFO open for reading.
-fn has_reader(writer: &File) -> bool {
-    let mut fds = [PollFd::new(writer, PollFlags::OUT)];
-    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    polled.is_ok() && !fds[0].revents().contains(PollFlags::ERR)
+    let file = OpenOptions::new().append(true).create(create).mode(0o644).open(path);
+    file.os(|| format!("open {} for output", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::process::Command;
+    use std::time::Duration;
 
     use super::*;
 
@@ -291,27 +161,17 @@ mod tests {
         path.to_str().unwrap().to_owned()
     }
 
-    #[test]
-    fn reads_stdio_uris() {
-        assert_eq!(Target::parse("").unwrap(), Target::Null);
-        assert_eq!(Target::parse("/a b").unwrap(), Target::Path("/a b".into()));
-        assert_eq!(Target::parse("/a%20b").unwrap(), Target::Path("/a%20b".into()));
-        assert_eq!(Target::parse("fifo:///x").unwrap(), Target::Path("/x".into()));
-        assert_eq!(Target::parse("file:///a%20b?x=y").unwrap(), Target::Append("/a b".into()));
-        assert_eq!(Target::parse("file:///%C3%A9").unwrap(), Target::Append("/é".into()));
-        for bad in ["x", "file://x", "http:///x", "file:///%zz", "file:///%2", "file:///%ff"] {
-            assert_eq!(Target::parse(bad).unwrap_err().kind(), ErrorKind::InvalidArgument, "{bad}");
-        }
-        let error = Target::parse("binary:///bin/logger?a=b").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("file://"), "{error}");
+    async fn open(stdio: &Stdio) -> Result<(Ends, Handles)> {
+        let (options, reaper) = (Options::default(), Arc::default());
+        let opener = Opener { options: &options, reaper: &reaper, namespace: "ns", id: "me" };
+        Ends::open(stdio, &opener).await
     }
 
     #[tokio::test]
     async fn a_reader_that_comes_after_the_exit_gets_everything() {
         let dir = tempfile::tempdir().unwrap();
         let stdio = Stdio { stdout: fifo(dir.path(), "out"), ..Default::default() };
-        let (mut ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
+        let (mut ends, handles) = open(&stdio).await.unwrap();
         let status = Command::new("echo").arg("late").stdout(handles.stdout).status().unwrap();
         assert!(status.success());
         ends.finish(false);
@@ -325,7 +185,7 @@ mod tests {
     async fn a_process_outlives_its_reader() {
         let dir = tempfile::tempdir().unwrap();
         let stdio = Stdio { stdout: fifo(dir.path(), "out"), ..Default::default() };
-        let (_ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
+        let (_ends, handles) = open(&stdio).await.unwrap();
         drop(hold(Path::new(&stdio.stdout), OpenOptions::new().read(true)).unwrap());
         let mut command = Command::new("sh");
         command.args(["-c", "echo a && echo b"]).stdout(handles.stdout);
@@ -340,7 +200,7 @@ mod tests {
             stdout: fifo(dir.path(), "out"),
             ..Default::default()
         };
-        let (mut ends, handles) = Ends::open(&stdio, &Options::default()).unwrap();
+        let (mut ends, handles) = open(&stdio).await.unwrap();
         let path = stdio.stdout.clone();
         let output = tokio::task::spawn_blocking(move || std::fs::read_to_string(path));
         let mut command = Command::new("cat");
@@ -362,10 +222,10 @@ mod tests {
         assert_eq!(output.await.unwrap().unwrap(), "one two");
     }
 
-    #[test]
-    fn a_missing_fifo_is_named() {
+    #[tokio::test]
+    async fn a_missing_fifo_is_named() {
         let stdio = Stdio { stdout: "/nonexistent/fifo".into(), ..Default::default() };
-        let error = Ends::open(&stdio, &Options::default()).unwrap_err();
+        let error = open(&stdio).await.err().unwrap();
         assert!(error.to_string().contains("/nonexistent/fifo"), "{error}");
     }
 }

@@ -8,10 +8,13 @@
 pub mod actions;
 pub mod bootstrap;
 pub mod container;
+pub mod driver;
 pub mod events;
+pub mod fifo;
 pub mod group;
 pub mod io;
 pub mod mount;
+pub mod oom;
 pub mod options;
 pub mod orphans;
 pub mod process;
@@ -22,6 +25,7 @@ pub mod service;
 pub mod spec;
 pub mod state;
 pub mod stats;
+pub mod stdio;
 pub mod terminal;
 pub mod wire;
 

@@ -1,21 +1,17 @@
 //! One process of a container: its first one, or one that was exec'd.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::shim::io::{Ends, Handles, Stdio};
+use crate::shim::driver::Logger;
+use crate::shim::io::{Ends, Handles, Opener};
 use crate::shim::options::Options;
 use crate::shim::reaper::Exit;
-use crate::shim::state::{Action, Status};
-use crate::shim::terminal::{ConsoleSocket, Terminal};
-
-/// How long the exit of a process with a terminal waits for the rest of its output. A reader that
-/// is slower gets the output all the same, only after the news.
-const DRAIN: Duration = Duration::from_secs(2);
+use crate::shim::state::{Action, Change, Status};
+use crate::shim::stdio::Stdio;
+use crate::shim::terminal::{ConsoleSocket, Driven, Terminal};
 
 /// A process and what the shim keeps for it.
 pub struct Process {
@@ -39,7 +35,7 @@ struct State {
 
 /// The shim's side of a process's stdio.
 pub enum Streams {
-    /// FIFOs, handed over.
+    /// Handed over.
     Plain(Ends),
     /// A terminal, copied.
     Terminal(Terminal),
@@ -52,6 +48,13 @@ impl Streams {
             Self::Terminal(terminal) => terminal.close_stdin(),
         }
     }
+
+    fn take_logger(&mut self) -> Option<Logger> {
+        match self {
+            Self::Plain(ends) => ends.take_logger(),
+            Self::Terminal(terminal) => terminal.take_logger(),
+        }
+    }
 }
 
 /// Stdio on its way to a process.
@@ -59,20 +62,21 @@ pub enum Prepared {
     /// The handles are for the runtime call.
     Plain(Ends, Option<Handles>),
     /// The runtime sends the terminal.
-    Terminal(ConsoleSocket),
+    Terminal(ConsoleSocket, Option<Driven>),
 }
 
 impl Prepared {
     /// Opens what `stdio` asks for; `console` makes the socket for a terminal.
-    pub fn open(
+    pub async fn open(
         stdio: &Stdio,
-        options: &Options,
+        opener: &Opener<'_>,
         console: impl FnOnce() -> Result<ConsoleSocket>,
     ) -> Result<Self> {
         if stdio.terminal {
-            return Ok(Self::Terminal(console()?));
+            let driven = Terminal::start_driver(stdio, opener).await?;
+            return Ok(Self::Terminal(console()?, driven));
         }
-        let (ends, handles) = Ends::open(stdio, options)?;
+        let (ends, handles) = Ends::open(stdio, opener).await?;
         Ok(Self::Plain(ends, Some(handles)))
     }
 
@@ -80,7 +84,7 @@ impl Prepared {
     pub fn handles(&mut self) -> Option<Handles> {
         match self {
             Self::Plain(_, handles) => handles.take(),
-            Self::Terminal(_) => None,
+            Self::Terminal(..) => None,
         }
     }
 
@@ -88,7 +92,7 @@ impl Prepared {
     pub fn console(&self) -> Option<&std::path::Path> {
         match self {
             Self::Plain(..) => None,
-            Self::Terminal(socket) => Some(socket.path()),
+            Self::Terminal(socket, _) => Some(socket.path()),
         }
     }
 
@@ -96,9 +100,9 @@ impl Prepared {
     pub async fn connect(self, stdio: &Stdio, options: &Options) -> Result<Streams> {
         match self {
             Self::Plain(ends, _) => Ok(Streams::Plain(ends)),
-            Self::Terminal(socket) => {
+            Self::Terminal(socket, driven) => {
                 let master = socket.receive().await?;
-                Terminal::attach(master, stdio, options).map(Streams::Terminal)
+                Terminal::attach(master, stdio, options, driven).map(Streams::Terminal)
             }
         }
     }
@@ -159,12 +163,9 @@ impl Process {
         }
     }
 
-    /// Goes from `from` to `to`, unless the process has meanwhile ended.
-    pub fn advance(&self, from: Status, to: Status) {
-        let mut state = self.state();
-        if state.status == from {
-            state.status = to;
-        }
+    /// Something has happened to the process, which may meanwhile have ended.
+    pub fn change(&self, change: Change) {
+        self.state().status.change(change);
     }
 
     /// The process has ended: lets the output end and waits for what is left of it. `quiet` says
@@ -178,26 +179,33 @@ impl Process {
             }
             Some(Streams::Terminal(terminal)) => {
                 terminal.close_stdin();
-                Some(terminal.drained())
+                Some(terminal.drain())
             }
         };
-        if let Some(mut drained) = drained {
-            // Neither a slow reader nor the end of the copy is an error.
-            drop(timeout(DRAIN, drained.wait_for(|drained| *drained)).await);
+        if let Some(drained) = drained {
+            drained.await;
         }
     }
 
     /// The process has ended with `exit`.
     pub fn stopped(&self, exit: Exit) {
-        self.state().status = Status::Stopped;
+        self.change(Change::Exited);
         self.exited.send_replace(Some(exit));
     }
 
     /// The process is gone, and with it the shim's side of its stdio.
     pub fn deleted(&self) {
         let mut state = self.state();
-        state.status = Status::Deleted;
+        state.status.change(Change::Deleted);
         state.ends = None;
+    }
+
+    /// Waits for the log driver, which may have much to write down. For a process that has ended.
+    pub async fn logged(&self) {
+        let logger = self.state().ends.as_mut().and_then(Streams::take_logger);
+        if let Some(logger) = logger {
+            logger.finish().await;
+        }
     }
 
     /// Changes the size of the terminal.
@@ -254,9 +262,9 @@ mod tests {
     #[test]
     fn a_stopped_process_stays_stopped() {
         let process = Process::new("", Stdio::default());
-        process.advance(Status::Created, Status::Running);
+        process.change(Change::Started);
         process.stopped(exit(0));
-        process.advance(Status::Running, Status::Paused);
+        process.change(Change::Paused);
         assert_eq!(process.status(), Status::Stopped);
     }
 

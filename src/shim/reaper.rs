@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use log::{debug, warn};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::error::{Context, Error, Result};
+use crate::sys::signals::send;
 
 /// How a process ended, as containerd counts it: its exit code, or 128 and the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ struct Children {
     /// before the shim knows its pid. Kept only while an operation that may ask is in flight.
     early: HashMap<u32, Exit>,
     operations: usize,
-    /// The processes that the shim itself has started.
+    /// The runtime calls in progress.
     spawned: HashSet<u32>,
 }
 
@@ -81,19 +82,26 @@ impl Reaper {
         Operation(self.clone())
     }
 
-    /// Starts `command` and watches it.
+    /// Starts a runtime call and watches it.
+    pub fn spawn(&self, command: &mut Command) -> std::io::Result<Exiting> {
+        let (pid, exiting) = self.spawn_driver(command)?;
+        self.lock().spawned.insert(pid);
+        Ok(exiting)
+    }
+
+    /// Starts a program that runs as long as a container's process, and watches it. Returns also
+    /// its pid.
     ///
     /// Its exit cannot be missed: both happen before the reaper's task runs again.
-    pub fn spawn(&self, command: &mut Command) -> std::io::Result<Exiting> {
+    pub fn spawn_driver(&self, command: &mut Command) -> std::io::Result<(u32, Exiting)> {
         let mut children = self.lock();
         let pid = command.spawn()?.id();
         children.early.remove(&pid);
-        children.spawned.insert(pid);
-        Ok(children.watch(pid))
+        Ok((pid, children.watch(pid)))
     }
 
-    /// Whether none of the processes that the shim has started is running. One that has not come
-    /// to its exec yet holds every descriptor of the shim.
+    /// Whether no runtime call is running. One that has not come to its exec yet holds every
+    /// descriptor of the shim.
     pub fn is_quiet(&self) -> bool {
         self.lock().spawned.is_empty()
     }
@@ -111,13 +119,12 @@ impl Reaper {
         if !children.watched.contains_key(&pid) {
             return Ok(false);
         }
-        let signal = i32::try_from(number).ok().and_then(Signal::from_named_raw);
-        let (Some(signal), Some(target)) = (signal, Pid::from_raw(pid as i32)) else {
-            return Err(Error::invalid(format!(
-                "signal {number} cannot be sent to an exec'd process: use one of 1 to 31"
-            )));
-        };
-        kill_process(target, signal).os(|| format!("send signal {number} to process {pid}"))?;
+        let number = i32::try_from(number).ok().filter(|number| *number > 0);
+        let number = number.ok_or_else(|| Error::invalid("no such signal"))?;
+        send(pid as i32, number).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => Error::invalid(format!("{number} is no signal")),
+            _ => Error::os(format!("send signal {number} to process {pid}: {error}")),
+        })?;
         Ok(true)
     }
 

@@ -71,6 +71,12 @@ impl Runtime {
         if subject.debug {
             global.push("--debug".into());
         }
+        if !options.config_file.is_empty() {
+            global.extend(["--config".into(), options.config_file.as_str().into()]);
+        }
+        for setting in options.settings() {
+            global.extend(["--set".into(), setting.into()]);
+        }
         Self {
             global,
             binary: binary(&options.binary_name),

@@ -30,6 +30,12 @@ use crate::shim::service;
 /// At its end the shim waits this long for its last events and answers to get through.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Told to end, a shim has this long to end its containers. A service manager waits longer.
+const LAST_ENDS: Duration = Duration::from_secs(20);
+
+/// At this distance it looks whether a container that is being made is there.
+const BEING_MADE: Duration = Duration::from_millis(20);
+
 /// What all containers of a shim share.
 pub struct Shim {
     /// The containerd namespace.
@@ -54,6 +60,7 @@ struct Containers {
 }
 
 /// A container's place in the list, taken before it is made.
+#[derive(Clone)]
 enum Slot {
     Taken,
     Made(Arc<Container>),
@@ -75,6 +82,33 @@ impl Shim {
             containers.closed = true;
             self.exit.signal();
         }
+    }
+
+    /// Ends all containers, those that are being made included, and the shim.
+    async fn end(&self) {
+        self.containers().closed = true;
+        let all = async {
+            while let Some(next) = self.next_to_end() {
+                match next {
+                    Slot::Taken => tokio::time::sleep(BEING_MADE).await,
+                    Slot::Made(container) => {
+                        container.end().await;
+                        self.remove(container.id());
+                    }
+                }
+            }
+        };
+        if timeout(LAST_ENDS, all).await.is_err() {
+            warn!("not all containers ended in time");
+        }
+        self.exit.signal();
+    }
+
+    /// A container, if possible one that is made.
+    fn next_to_end(&self) -> Option<Slot> {
+        let containers = self.containers();
+        let made = containers.by_id.values().find(|slot| matches!(slot, Slot::Made(_)));
+        made.or_else(|| containers.by_id.values().next()).cloned()
     }
 
     /// Adds the container that `make` makes under an id that is free.
@@ -149,7 +183,7 @@ pub fn serve(flags: &Flags) -> Result<()> {
         let mut server = Server::new().add_listener(listener);
         server = server.register_service(service::methods(&shim));
         server.start().await.os(|| "serve the task service")?;
-        report_signals()?;
+        end_on_signals(&shim)?;
         report_ready()?;
         info!("serving {}", flags.socket);
         shim.exit.wait().await;
@@ -199,14 +233,16 @@ fn start_logging(debug: bool) -> Result<()> {
     log::set_boxed_logger(Box::new(FifoLogger::with_file(fifo))).os(|| "start logging")
 }
 
-/// A shim outlives the signals that a service manager or a terminal sends to everyone: its
-/// containers decide how long it lives.
-fn report_signals() -> Result<()> {
+/// SIGTERM ends the shim and its containers, as runc's shim does with containerd's help. This one
+/// does not depend on it: containerd may be gone already when a machine goes down.
+fn end_on_signals(shim: &Arc<Shim>) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signals = signal(kind).os(|| "listen for signals")?;
+        let shim = shim.clone();
         tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                info!("signal {} is ignored", kind.as_raw_value());
+            if signals.recv().await.is_some() {
+                warn!("signal {}: ending all containers", kind.as_raw_value());
+                shim.end().await;
             }
         });
     }

@@ -14,9 +14,9 @@ use containerd_shim::protos::types::task::ProcessInfo;
 use log::{debug, info};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::shim::container::{Container, unsupported};
-use crate::shim::io::Stdio;
+use crate::shim::container::Container;
 use crate::shim::server::Shim;
+use crate::shim::stdio::Stdio;
 use crate::shim::wire::{to_any, to_timestamp};
 
 /// The service as the bindings name it, and as every containerd before 2.0 asks for it. The
@@ -150,7 +150,7 @@ impl Task for TaskService {
                     shim.remove(container.id());
                     deleted
                 }
-                exec_id => container.delete_exec(exec_id)?,
+                exec_id => container.delete_exec(exec_id).await?,
             };
             Ok(DeleteResponse {
                 pid: deleted.pid,
@@ -198,7 +198,8 @@ impl Task for TaskService {
         request: CheckpointTaskRequest,
     ) -> ttrpc::Result<Empty> {
         self.with("checkpoint", &request.id, |_| async {
-            Err(unsupported("checkpoint is not supported"))
+            let message = "checkpoint is not supported";
+            Err(Error::new(ErrorKind::Unsupported, message))
         })
         .await
     }

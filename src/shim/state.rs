@@ -28,8 +28,10 @@ pub enum Action {
     Delete,
     /// Send it a signal.
     Kill,
-    /// Run another process beside it.
+    /// Add another process, to be run beside it.
     Exec,
+    /// Run the other process.
+    StartExec,
     /// Freeze it.
     Pause,
     /// Thaw it.
@@ -40,7 +42,35 @@ pub enum Action {
     Resize,
 }
 
+/// What happens to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was let run.
+    Started,
+    /// It was frozen.
+    Paused,
+    /// It was thawed.
+    Resumed,
+    /// It has ended, or could not be started.
+    Exited,
+    /// It was removed.
+    Deleted,
+}
+
 impl Status {
+    /// Changes as `change` demands. The end of a process can overtake the answer to a call: what
+    /// cannot follow on the status leaves it as it is.
+    pub fn change(&mut self, change: Change) {
+        use Change::*;
+        *self = match (*self, change) {
+            (Self::Created, Started) | (Self::Paused, Resumed) => Self::Running,
+            (Self::Running, Paused) => Self::Paused,
+            (Self::Created | Self::Running | Self::Paused, Exited) => Self::Stopped,
+            (_, Deleted) => Self::Deleted,
+            (status, _) => status,
+        };
+    }
+
     /// Whether `action` is allowed now, with runc's answers: what is gone is `NotFound`, what
     /// the state forbids is `FailedPrecondition`.
     pub fn allows(self, action: Action) -> Result<()> {
@@ -51,7 +81,8 @@ impl Status {
             (Stopped, Kill) => Err(Error::not_found("process already finished")),
             (Created, Start) | (Created | Stopped, Delete) => Ok(()),
             (Created | Running | Paused, Kill | Update | Resize) => Ok(()),
-            (Created | Running, Exec) | (Running, Pause) | (Paused, Resume) => Ok(()),
+            (Created | Running, Exec) | (Running, StartExec) => Ok(()),
+            (Running, Pause) | (Paused, Resume) => Ok(()),
             _ => Err(Error::new(
                 ErrorKind::FailedPrecondition,
                 format!("cannot {} a {} process", action.verb(), self.name()),
@@ -86,7 +117,7 @@ impl Action {
             Self::Start => "start",
             Self::Delete => "delete",
             Self::Kill => "kill",
-            Self::Exec => "exec in",
+            Self::Exec | Self::StartExec => "exec in",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Update => "update",
@@ -102,10 +133,10 @@ mod tests {
     #[test]
     fn every_state_allows_what_runc_allows() {
         use Action::*;
-        let actions = [Start, Delete, Kill, Exec, Pause, Resume, Update, Resize];
+        let actions = [Start, Delete, Kill, Exec, StartExec, Pause, Resume, Update, Resize];
         let allowed: [(Status, &[Action]); 5] = [
             (Status::Created, &[Start, Delete, Kill, Exec, Update, Resize]),
-            (Status::Running, &[Kill, Exec, Pause, Update, Resize]),
+            (Status::Running, &[Kill, Exec, StartExec, Pause, Update, Resize]),
             (Status::Paused, &[Kill, Resume, Update, Resize]),
             (Status::Stopped, &[Delete]),
             (Status::Deleted, &[]),
@@ -129,5 +160,42 @@ mod tests {
         let error = Status::Running.allows(Action::Delete).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
         assert_eq!(error.to_string(), "cannot delete a running process");
+    }
+
+    /// Whatever order changes come in: nothing comes back from its end, only a running process
+    /// is paused, and what is allowed has an effect.
+    #[test]
+    fn random_changes_keep_the_order_of_life() {
+        use Change::*;
+        let changes = [Started, Paused, Resumed, Exited, Deleted];
+        let mut random = 1_u64;
+        for _ in 0..10_000 {
+            let mut status = Status::Created;
+            for _ in 0..8 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let change = changes[(random >> 33) as usize % changes.len()];
+                let before = status;
+                status.change(change);
+                let rank = |status| match status {
+                    Status::Created => 0,
+                    Status::Running | Status::Paused => 1,
+                    Status::Stopped => 2,
+                    Status::Deleted => 3,
+                };
+                assert!(rank(status) >= rank(before), "{before:?} {change:?} {status:?}");
+                let action = match change {
+                    Started => Action::Start,
+                    Paused => Action::Pause,
+                    Resumed => Action::Resume,
+                    Deleted => Action::Delete,
+                    Exited => continue,
+                };
+                if before.allows(action).is_ok() {
+                    assert_ne!(status, before, "{change:?}");
+                } else if change != Deleted {
+                    assert_eq!(status, before, "{change:?}");
+                }
+            }
+        }
     }
 }

@@ -9,23 +9,34 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use containerd_shim::io::Pty;
-use log::debug;
+use log::{debug, warn};
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::io::{AsyncWrite, Interest, copy, sink};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, copy, sink};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::error::{Context, Error, ErrorKind, Result};
-use crate::shim::io::{Output, Stdio, Target, hold};
+use crate::error::{Context, Error, Result};
+use crate::shim::driver::Logger;
+use crate::shim::fifo::{Output, hold, is_fifo};
+use crate::shim::io::{Opener, open_file};
 use crate::shim::options::Options;
+use crate::shim::stdio::{Stdio, Target};
 
 /// The runtime has sent the terminal when its call returns; this is for one that has not.
 const ARRIVAL: Duration = Duration::from_secs(5);
+
+/// A terminal gives out at most this much at once.
+const BUFFER: usize = 16 << 10;
+
+/// How long the exit of a process waits for the rest of its output. A reader that is slower gets
+/// the output all the same, only after the news; a file has no reader, and gets all of it first.
+const READ: Duration = Duration::from_secs(2);
+const WRITTEN: Duration = Duration::from_secs(20);
 
 /// The socket on which the runtime hands over a terminal. Dropping it removes the socket.
 pub struct ConsoleSocket {
@@ -93,35 +104,41 @@ pub struct Terminal {
     input: Option<AbortHandle>,
     output: AbortHandle,
     drained: watch::Receiver<bool>,
+    patience: Duration,
+    logger: Option<Logger>,
 }
 
+/// The log driver for a terminal's output, and where it is to be written.
+pub type Driven = (Logger, File);
+
 impl Terminal {
-    /// Connects the terminal to the FIFOs of `stdio`.
-    pub fn attach(master: OwnedFd, stdio: &Stdio, options: &Options) -> Result<Self> {
+    /// Starts the log driver that `stdio` asks for, if it does.
+    pub async fn start_driver(stdio: &Stdio, opener: &Opener<'_>) -> Result<Option<Driven>> {
+        let Target::Driver(driver) = Target::parse(&stdio.stdout)? else { return Ok(None) };
+        // A terminal has no error output: the second pipe is closed here.
+        let (logger, [writer, _]) = Logger::start(&driver, opener).await?;
+        Ok(Some((logger, writer)))
+    }
+
+    /// Connects the terminal to what `stdio` asks for.
+    pub fn attach(
+        master: OwnedFd,
+        stdio: &Stdio,
+        options: &Options,
+        driven: Option<Driven>,
+    ) -> Result<Self> {
         let master = Pty::new(File::from(master)).os(|| "use the terminal")?;
-        let (stdin, input) = match fifo(&stdio.stdin)? {
-            None => (None, None),
-            Some(path) => {
-                let open = || format!("open FIFO {}", path.display());
-                let reader = pipe::OpenOptions::new().open_receiver(&path).os(open)?;
-                // Clients come and go; the terminal's input ends with CloseIO.
-                let writer = hold(&path, OpenOptions::new().write(true))?;
-                let copy = tokio::spawn(copy_input(reader, master.clone()));
-                (Some(writer), Some(copy.abort_handle()))
-            }
+        let (stdin, input) = attach_input(&stdio.stdin, &master)?;
+        let (logger, writer) = driven.unzip();
+        let sink = match writer {
+            Some(writer) => Sink::pipe(writer)?,
+            None => Sink::open(&stdio.stdout, options)?,
         };
+        let patience = if sink.is_file { WRITTEN } else { READ };
         let (done, drained) = watch::channel(false);
-        let copy = match fifo(&stdio.stdout)? {
-            None => tokio::spawn(copy_output(master.clone(), sink(), None, done)),
-            Some(path) => {
-                let hold = Output::hold(&path, options)?;
-                let writer = pipe::OpenOptions::new()
-                    .open_sender(&path)
-                    .os(|| format!("open FIFO {}", path.display()))?;
-                tokio::spawn(copy_output(master.clone(), writer, Some(hold), done))
-            }
-        };
-        Ok(Self { master, stdin, input, output: copy.abort_handle(), drained })
+        let copy = tokio::spawn(copy_output(master.clone(), sink, done));
+        let output = copy.abort_handle();
+        Ok(Self { master, stdin, input, output, drained, patience, logger })
     }
 
     /// Changes the window's size.
@@ -143,9 +160,18 @@ impl Terminal {
         self.stdin = None;
     }
 
-    /// Turns true when all output is in the FIFO.
-    pub fn drained(&self) -> watch::Receiver<bool> {
-        self.drained.clone()
+    /// Waits until the output is written, within reason.
+    pub fn drain(&self) -> impl Future<Output = ()> + use<> {
+        let (mut drained, patience) = (self.drained.clone(), self.patience);
+        async move {
+            // Neither a slow reader nor the end of the copy is an error.
+            drop(timeout(patience, drained.wait_for(|drained| *drained)).await);
+        }
+    }
+
+    /// The log driver, whose end is to be waited for.
+    pub fn take_logger(&mut self) -> Option<Logger> {
+        self.logger.take()
     }
 }
 
@@ -158,16 +184,21 @@ impl Drop for Terminal {
     }
 }
 
-/// The FIFO a stream of a terminal leads to.
-fn fifo(uri: &str) -> Result<Option<PathBuf>> {
-    match Target::parse(uri)? {
-        Target::Null => Ok(None),
-        Target::Path(path) => Ok(Some(path)),
-        Target::Append(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("stdio {uri:?}: with a terminal only FIFOs are supported"),
-        )),
-    }
+fn attach_input(uri: &str, master: &Pty) -> Result<(Option<File>, Option<AbortHandle>)> {
+    let path = match Target::parse(uri)? {
+        Target::Null => return Ok((None, None)),
+        Target::Path(path) => path,
+        Target::Append(_) | Target::Driver(_) => {
+            return Err(Error::invalid(format!("stdin {uri:?} must be a FIFO")));
+        }
+    };
+    let reader = pipe::OpenOptions::new()
+        .open_receiver(&path)
+        .os(|| format!("open FIFO {}", path.display()))?;
+    // Clients come and go; the terminal's input ends with CloseIO.
+    let writer = hold(&path, OpenOptions::new().write(true))?;
+    let copy = tokio::spawn(copy_input(reader, master.clone()));
+    Ok((Some(writer), Some(copy.abort_handle())))
 }
 
 async fn copy_input(mut reader: pipe::Receiver, mut master: Pty) {
@@ -176,19 +207,63 @@ async fn copy_input(mut reader: pipe::Receiver, mut master: Pty) {
     }
 }
 
-async fn copy_output(
-    mut master: Pty,
-    mut writer: impl AsyncWrite + Unpin,
+/// Where a terminal's output goes.
+struct Sink {
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// The reader that holds a FIFO open.
     hold: Option<Output>,
-    done: watch::Sender<bool>,
-) {
-    // EIO is how a terminal says that its last process is gone.
-    if let Err(error) = copy(&mut master, &mut writer).await {
-        debug!("terminal output ended: {error}");
+    is_file: bool,
+}
+
+impl Sink {
+    fn open(uri: &str, options: &Options) -> Result<Self> {
+        let path = match Target::parse(uri)? {
+            Target::Null => return Ok(Self::new(sink(), None)),
+            Target::Append(path) => return Ok(Self::file(open_file(&path, true)?)),
+            Target::Path(path) if !is_fifo(&path)? => {
+                return Ok(Self::file(open_file(&path, false)?));
+            }
+            Target::Path(path) => path,
+            Target::Driver(_) => return Err(Error::os("the log driver was not started")),
+        };
+        let hold = Output::hold(&path, options)?;
+        let writer = pipe::OpenOptions::new()
+            .open_sender(&path)
+            .os(|| format!("open FIFO {}", path.display()))?;
+        Ok(Self::new(writer, Some(hold)))
     }
-    drop(writer);
+
+    fn pipe(writer: File) -> Result<Self> {
+        let writer = pipe::Sender::from_file(writer).os(|| "use the log driver's pipe")?;
+        Ok(Self::new(writer, None))
+    }
+
+    fn file(file: File) -> Self {
+        Self { is_file: true, ..Self::new(tokio::fs::File::from_std(file), None) }
+    }
+
+    fn new(writer: impl AsyncWrite + Send + Unpin + 'static, hold: Option<Output>) -> Self {
+        Self { writer: Box::new(writer), hold, is_file: false }
+    }
+}
+
+async fn copy_output(mut master: Pty, mut to: Sink, done: watch::Sender<bool>) {
+    let mut buffer = vec![0; BUFFER];
+    let mut written = Ok(());
+    // EIO is how a terminal says that its last process is gone. The library's own copying loses
+    // what it has not written when reading fails.
+    while let Ok(count @ 1..) = master.read(&mut buffer).await {
+        // After a failed write, say to a full disk, the process is not to wait for a reader.
+        if written.is_ok() {
+            written = to.writer.write_all(&buffer[..count]).await;
+        }
+    }
+    if let Err(error) = written.and(to.writer.flush().await) {
+        warn!("the terminal's output is incomplete: {error}");
+    }
+    drop(to.writer);
     done.send_replace(true);
-    if let Some(hold) = hold {
+    if let Some(hold) = to.hold {
         hold.finished().await;
     }
 }

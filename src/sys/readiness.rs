@@ -1,6 +1,7 @@
 //! Waiting for a descriptor in the event loop.
 
-use std::io::Stdin;
+use std::io::{self, Stdin};
+use std::os::fd::OwnedFd;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -10,4 +11,14 @@ use tokio::io::unix::AsyncFd;
 pub fn readable(stdin: Stdin) -> Option<AsyncFd<Stdin>> {
     // SAFETY: Stdin always stands for descriptor 0, which this process never closes or replaces.
     unsafe { AsyncFd::register_with_interest(stdin, Interest::READABLE) }.ok()
+}
+
+/// Registers a descriptor with the current event loop.
+///
+/// # Errors
+/// That of epoll_ctl(2).
+pub fn watched(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the registration, so it stays open and the same for as
+    // long as that lives.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }

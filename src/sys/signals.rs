@@ -1,4 +1,4 @@
-//! Signal dispositions of the process that becomes the container.
+//! Signal dispositions of the process that becomes the container, and signals by number.
 
 use std::mem::MaybeUninit;
 
@@ -68,6 +68,18 @@ pub fn end_process_on_signals() -> nix::Result<()> {
     // SAFETY: SIG_IGN runs no code of ours.
     unsafe { sigaction(Signal::SIGPIPE, &ignore) }?;
     Ok(())
+}
+
+/// Sends signal `number`, real-time signals included, to the process `pid`.
+///
+/// # Errors
+/// The error of kill(2); EINVAL for a number that is no signal.
+pub fn send(pid: libc::pid_t, number: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: no memory is passed.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 extern "C" fn end_process(signal: libc::c_int) {

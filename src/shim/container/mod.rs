@@ -1,28 +1,29 @@
 //! One container: its processes, and what can be done with them.
 
+mod create;
+mod exec;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use containerd_shim::api::CreateTaskRequest;
 use containerd_shim::protos::events::task::{
-    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskPaused,
-    TaskResumed, TaskStart,
+    TaskDelete, TaskExit, TaskPaused, TaskResumed, TaskStart,
 };
 use log::{info, warn};
 use tokio::time::timeout;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::shim::io::Stdio;
+use crate::shim::io::Opener;
 use crate::shim::mount;
+use crate::shim::oom::Watch;
 use crate::shim::options::Options;
 use crate::shim::process::{Prepared, Process};
 use crate::shim::reaper::{Exit, Exiting};
-use crate::shim::runtime::{Runtime, Subject};
+use crate::shim::runtime::Runtime;
 use crate::shim::server::Shim;
-use crate::shim::spec::{self, Config};
-use crate::shim::state::{Action, Status};
+use crate::shim::state::{Action, Change, Status};
 use crate::shim::stats::Cgroups;
 use crate::shim::terminal::ConsoleSocket;
 use crate::shim::wire::to_timestamp;
@@ -32,6 +33,9 @@ use crate::shim::wire::to_timestamp;
 const LAST_EXITS: Duration = Duration::from_secs(5);
 
 const KILL: u32 = 9;
+
+/// The exit code of a wasm guest that trapped, and of an aborted Linux process.
+const TRAPPED: u32 = 134;
 
 /// A container.
 pub struct Container {
@@ -43,6 +47,7 @@ pub struct Container {
     init: Arc<Process>,
     execs: Mutex<HashMap<String, Exec>>,
     cgroups: Option<Cgroups>,
+    oom: Option<Watch>,
     /// Whether the kernel ends every process of the container with the first one.
     private_pids: bool,
     /// One operation of the runtime on the container's state at a time.
@@ -64,86 +69,18 @@ pub struct Deleted {
 }
 
 impl Container {
-    /// Makes a container as `request` says. A failure leaves nothing behind.
-    pub async fn create(shim: Arc<Shim>, request: CreateTaskRequest) -> Result<Arc<Self>> {
-        if !request.checkpoint.is_empty() {
-            return Err(unsupported("restore from a checkpoint is not supported"));
-        }
-        let options = Options::from_any(request.options.as_ref())?;
-        let bundle = PathBuf::from(&request.bundle);
-        let private_pids = Config::read(&bundle)?.has_private_pids();
-        options.save(&bundle)?;
-        let subject = Subject {
-            namespace: &shim.namespace,
-            id: &request.id,
-            bundle: &bundle,
-            debug: shim.debug,
+    async fn prepare(&self, process: &Process) -> Result<Prepared> {
+        let opener = Opener {
+            options: &self.options,
+            reaper: &self.shim.reaper,
+            namespace: &self.shim.namespace,
+            id: match process.exec_id.as_str() {
+                "" => &self.id,
+                exec_id => exec_id,
+            },
         };
-        let runtime = Runtime::new(&subject, &options, shim.reaper.clone());
-        let stdio = Stdio {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-        };
-        let mut container = Self {
-            id: request.id.clone(),
-            init: Arc::new(Process::new("", stdio)),
-            execs: Mutex::default(),
-            operations: tokio::sync::Mutex::default(),
-            cgroups: None,
-            runtime,
-            options,
-            private_pids,
-            bundle,
-            shim,
-        };
-        let mounted = mount::mount_all(request.rootfs.clone(), container.rootfs()).await;
-        let made = match mounted {
-            Ok(()) => container.make_init().await,
-            Err(error) => Err(error),
-        };
-        match made {
-            Ok(exiting) => {
-                let container = Arc::new(container);
-                container.announce_create(&request);
-                container.clone().follow(container.init.clone(), exiting);
-                Ok(container)
-            }
-            Err(error) => {
-                container.discard().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs the runtime's create. On success the first process is known and waits to be started.
-    async fn make_init(&mut self) -> Result<Exiting> {
-        let operation = self.shim.reaper.operation();
-        let mut prepared = self.prepare(&self.init.stdio)?;
-        let pid = self.runtime.create(prepared.handles(), prepared.console()).await?;
-        let exiting = self.shim.reaper.watch(pid, &operation);
-        self.cgroups = Cgroups::of_process(pid)
-            .inspect_err(|error| warn!("{}: no statistics: {error}", self.id))
-            .ok();
-        let streams = prepared.connect(&self.init.stdio, &self.options).await?;
-        self.init.made(pid, streams);
-        Ok(exiting)
-    }
-
-    fn prepare(&self, stdio: &Stdio) -> Result<Prepared> {
-        Prepared::open(stdio, &self.options, || ConsoleSocket::bind(self.shim.console_path()))
-    }
-
-    /// Undoes what a failed create did.
-    async fn discard(&self) {
-        let deleted = self.runtime.delete().await;
-        // Tried even if the step before it failed.
-        let unmounted = mount::unmount_all(self.rootfs()).await;
-        match deleted.and(unmounted) {
-            Ok(()) => Options::forget(&self.bundle),
-            Err(error) => warn!("{}: clean up after a failed create: {error}", self.id),
-        }
+        let console = || ConsoleSocket::bind(self.shim.console_path());
+        Prepared::open(&process.stdio, &opener, console).await
     }
 
     /// Follows a process to its end, and tells containerd.
@@ -156,7 +93,10 @@ impl Container {
                 self.end_the_rest().await;
             }
             process.drain(self.shim.reaper.is_quiet()).await;
-            info!("{}: process {} exited with {}", self.id, process.pid(), exit.status);
+            self.log_exit(&process, &exit);
+            if let Some(oom) = &self.oom {
+                oom.catch_up();
+            }
             self.shim.events.publish(TaskExit {
                 container_id: self.id.clone(),
                 id: self.event_id(&process),
@@ -168,6 +108,16 @@ impl Container {
             drop(started);
             process.stopped(exit);
         });
+    }
+
+    fn log_exit(&self, process: &Process, exit: &Exit) {
+        let why = match exit.status {
+            0..=128 => "",
+            TRAPPED => ", an abort or a trap of a wasm guest: see its standard error",
+            137 => ", killed",
+            _ => ", by a signal or of its own",
+        };
+        info!("{}: process {} exited with {}{why}", self.id, process.pid(), exit.status);
     }
 
     /// After the first process: ends the others, and lets their exits be told first.
@@ -205,104 +155,26 @@ impl Container {
         let _starting = self.init.starting.lock().await;
         self.init.allows(Action::Start)?;
         self.runtime.start().await?;
-        self.init.advance(Status::Created, Status::Running);
+        self.init.change(Change::Started);
         let pid = self.init.pid();
         let container_id = self.id.clone();
         self.shim.events.publish(TaskStart { container_id, pid, ..Default::default() });
         Ok(pid)
     }
 
-    async fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32> {
-        let (process, spec) = {
-            let execs = self.execs();
-            let exec = execs.get(exec_id).ok_or_else(|| no_process(exec_id))?;
-            (exec.process.clone(), exec.spec.clone())
-        };
-        let _starting = process.starting.lock().await;
-        process.allows(Action::Start)?;
-        self.init.allows(Action::Exec)?;
-        let exiting = self.make_exec(&process, &spec).await.inspect_err(|_| {
-            // Whoever waits for it is told that it will not come.
-            process.stopped(Exit { status: 255, at: SystemTime::now() });
-        })?;
-        process.advance(Status::Created, Status::Running);
-        let pid = process.pid();
-        self.shim.events.publish(TaskExecStarted {
-            container_id: self.id.clone(),
-            exec_id: exec_id.to_owned(),
-            pid,
-            ..Default::default()
-        });
-        self.clone().follow(process.clone(), exiting);
-        Ok(pid)
-    }
-
-    async fn make_exec(&self, process: &Process, spec: &[u8]) -> Result<Exiting> {
-        let operation = self.shim.reaper.operation();
-        let mut prepared = self.prepare(&process.stdio)?;
-        let (handles, console) = (prepared.handles(), prepared.console());
-        let pid = self.runtime.exec(&process.exec_id, spec, handles, console).await?;
-        let exiting = self.shim.reaper.watch(pid, &operation);
-        let streams = prepared.connect(&process.stdio, &self.options).await?;
-        process.made(pid, streams);
-        Ok(exiting)
-    }
-
-    /// Adds a process to be started: `spec` is the OCI spec's process.
-    pub fn exec(&self, exec_id: &str, stdio: Stdio, spec: &[u8]) -> Result<()> {
-        self.init.allows(Action::Exec)?;
-        // It becomes part of file names.
-        if exec_id.is_empty() || exec_id.contains('/') || exec_id.len() > 128 {
-            return Err(Error::invalid(format!("exec id {exec_id:?} is not a file name")));
-        }
-        let spec = spec::with_terminal(spec, stdio.terminal)?.into();
-        let mut execs = self.execs();
-        if execs.contains_key(exec_id) {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                format!("process {exec_id} already exists in container {}", self.id),
-            ));
-        }
-        let process = Arc::new(Process::new(exec_id, stdio));
-        execs.insert(exec_id.to_owned(), Exec { process, spec });
-        self.shim.events.publish(TaskExecAdded {
-            container_id: self.id.clone(),
-            exec_id: exec_id.to_owned(),
-            ..Default::default()
-        });
-        Ok(())
-    }
-
-    /// Deletes an exec'd process that is not running.
-    pub fn delete_exec(&self, exec_id: &str) -> Result<Deleted> {
-        let mut execs = self.execs();
-        let process = &execs.get(exec_id).ok_or_else(|| no_process(exec_id))?.process;
-        process.allows(Action::Delete)?;
-        // Its start is on the way, in which case it is as good as running.
-        if process.starting.try_lock().is_err() {
-            return Err(Status::Running.allows(Action::Delete).err().unwrap_or_else(|| {
-                Error::new(ErrorKind::FailedPrecondition, "the process is being started")
-            }));
-        }
-        let deleted = Deleted { pid: process.pid(), exit: process.exit() };
-        process.deleted();
-        execs.remove(exec_id);
-        Ok(deleted)
-    }
-
     /// Deletes the container. On success the caller takes it off the shim's list.
     pub async fn delete(&self) -> Result<Deleted> {
         let _operation = self.operations.lock().await;
         self.init.allows(Action::Delete)?;
-        self.runtime.delete().await?;
-        mount::unmount_all(self.rootfs()).await?;
-        Options::forget(&self.bundle);
+        self.remove().await?;
         if timeout(LAST_EXITS, self.init.wait()).await.is_err() {
             warn!("{}: the container is deleted, but its process lives on", self.id);
         }
-        for exec in self.execs().drain().map(|(_, exec)| exec.process) {
-            exec.deleted();
+        let execs: Vec<_> = self.execs().drain().map(|(_, exec)| exec.process).collect();
+        for process in execs.iter().chain([&self.init]) {
+            process.logged().await;
         }
+        execs.iter().for_each(|exec| exec.deleted());
         let deleted = Deleted { pid: self.init.pid(), exit: self.init.exit() };
         self.init.deleted();
         self.shim.events.publish(TaskDelete {
@@ -315,6 +187,35 @@ impl Container {
         Ok(deleted)
     }
 
+    /// Ends the container and removes it, whatever its state: the shim itself is told to end. The
+    /// exit is told to containerd; the rest containerd tells by itself, as it takes the shim for
+    /// dead.
+    pub async fn end(&self) {
+        let _operation = self.operations.lock().await;
+        if self.init.exit().is_none() {
+            match self.runtime.kill(KILL, true).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => warn!("{}: {error}", self.id),
+                _ => {}
+            }
+            if timeout(LAST_EXITS, self.init.wait()).await.is_err() {
+                warn!("{}: the container does not end", self.id);
+            }
+        }
+        if let Err(error) = self.remove().await {
+            warn!("{}: clean up at the shim's end: {error}", self.id);
+        }
+    }
+
+    /// Removes what was made for the container.
+    async fn remove(&self) -> Result<()> {
+        let deleted = self.runtime.delete().await;
+        // Tried even if the step before it failed.
+        let unmounted = mount::unmount_all(self.rootfs()).await;
+        deleted.and(unmounted)?;
+        Options::forget(&self.bundle);
+        Ok(())
+    }
+
     /// Sends `signal` to the first process, to all, or to an exec'd process.
     pub async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<()> {
         if exec_id.is_empty() {
@@ -323,6 +224,8 @@ impl Container {
             return self.runtime.kill(signal, all).await;
         }
         let process = self.process(exec_id)?;
+        // A process can show signs of life before its start is answered.
+        let _starting = process.starting.lock().await;
         process.allows(Action::Kill)?;
         match process.pid() {
             0 => Err(Error::new(ErrorKind::FailedPrecondition, "process was not started")),
@@ -336,7 +239,7 @@ impl Container {
         let _operation = self.operations.lock().await;
         self.init.allows(Action::Pause)?;
         self.runtime.pause().await?;
-        self.init.advance(Status::Running, Status::Paused);
+        self.init.change(Change::Paused);
         let container_id = self.id.clone();
         self.shim.events.publish(TaskPaused { container_id, ..Default::default() });
         Ok(())
@@ -347,7 +250,7 @@ impl Container {
         let _operation = self.operations.lock().await;
         self.init.allows(Action::Resume)?;
         self.runtime.resume().await?;
-        self.init.advance(Status::Paused, Status::Running);
+        self.init.change(Change::Resumed);
         let container_id = self.id.clone();
         self.shim.events.publish(TaskResumed { container_id, ..Default::default() });
         Ok(())
@@ -378,12 +281,7 @@ impl Container {
 
     /// Where the statistics come from.
     pub fn cgroups(&self) -> Result<&Cgroups> {
-        let known = self.cgroups.as_ref().filter(|cgroups| match self.init.status() {
-            Status::Deleted => false,
-            // The pid may be another process's by now.
-            Status::Stopped => matches!(cgroups, Cgroups::V1(_)),
-            _ => true,
-        });
+        let known = self.cgroups.as_ref().filter(|_| self.init.status() != Status::Deleted);
         known.ok_or_else(|| Error::not_found(format!("container {} has no cgroup", self.id)))
     }
 
@@ -421,29 +319,6 @@ impl Container {
             exec_id => exec_id.to_owned(),
         }
     }
-
-    fn announce_create(&self, request: &CreateTaskRequest) {
-        let io = TaskIO {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-            ..Default::default()
-        };
-        self.shim.events.publish(TaskCreate {
-            container_id: self.id.clone(),
-            bundle: request.bundle.clone(),
-            rootfs: request.rootfs.clone(),
-            io: Some(io).into(),
-            pid: self.init.pid(),
-            ..Default::default()
-        });
-    }
-}
-
-/// An error for what this shim does not offer.
-pub fn unsupported(message: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, message)
 }
 
 fn no_process(exec_id: &str) -> Error {

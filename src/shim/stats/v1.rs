@@ -1,66 +1,20 @@
-//! A container's resource usage, from its cgroups.
+//! Resource usage from the controllers of cgroup v1.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use containerd_shim::cgroup::{collect_metrics_v2, get_cgroup};
 use containerd_shim::protos::cgroups::metrics::{
     BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl,
     MemoryStat, Metrics, PidsStat, Throttle,
 };
-use containerd_shim::protos::protobuf::well_known_types::any::Any;
 
-use crate::error::{Context, Error, Result};
-use crate::shim::wire::to_any;
-
-/// The protobuf packages of the messages.
-pub(super) const PACKAGE_V1: &str = "io.containerd.cgroups.v1";
-pub(super) const PACKAGE_V2: &str = "io.containerd.cgroups.v2";
-
-const MOUNT: &str = "/sys/fs/cgroup";
+use super::{keyed, number, text};
 
 /// The kernel counts the processor time of cgroup v1 in these.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
-/// The cgroups of a container.
-pub enum Cgroups {
-    /// The directory of each v1 controller.
-    V1(HashMap<String, PathBuf>),
-    /// The one hierarchy, found through a process.
-    V2(u32),
-}
-
-impl Cgroups {
-    /// The cgroups in which `pid` is.
-    pub fn of_process(pid: u32) -> Result<Self> {
-        if Path::new(MOUNT).join("cgroup.controllers").exists() {
-            return Ok(Self::V2(pid));
-        }
-        let path = format!("/proc/{pid}/cgroup");
-        let text = std::fs::read_to_string(&path).os(|| format!("read {path}"))?;
-        Ok(Self::V1(v1_directories(&text, Path::new(MOUNT))))
-    }
-
-    /// The usage now, as containerd's message for the version of the cgroups.
-    pub fn stats(&self) -> Result<Any> {
-        match self {
-            Self::V1(directories) => to_any(PACKAGE_V1, &v1_metrics(directories)?),
-            Self::V2(pid) => {
-                let cgroup = get_cgroup(*pid).map_err(|_| gone())?;
-                let metrics = collect_metrics_v2(&cgroup).os(|| "read the container's cgroup")?;
-                to_any(PACKAGE_V2, &metrics)
-            }
-        }
-    }
-}
-
-fn gone() -> Error {
-    Error::not_found("the container's cgroup is gone")
-}
-
 /// The directories that `/proc/PID/cgroup` names, by controller.
-fn v1_directories(text: &str, mount: &Path) -> HashMap<String, PathBuf> {
+pub(super) fn directories(text: &str, mount: &Path) -> HashMap<String, PathBuf> {
     let mut directories = HashMap::new();
     for line in text.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -79,10 +33,8 @@ fn v1_directories(text: &str, mount: &Path) -> HashMap<String, PathBuf> {
     directories
 }
 
-fn v1_metrics(directories: &HashMap<String, PathBuf>) -> Result<Metrics> {
-    if !directories.values().any(|directory| directory.is_dir()) {
-        return Err(gone());
-    }
+/// The usage that the files in the controllers' `directories` tell.
+pub(super) fn metrics(directories: &HashMap<String, PathBuf>) -> Metrics {
     let directory = |controller: &str| directories.get(controller);
     let mut metrics = Metrics::new();
     if let Some(pids) = directory("pids") {
@@ -94,9 +46,9 @@ fn v1_metrics(directories: &HashMap<String, PathBuf>) -> Result<Metrics> {
         };
         metrics.pids = Some(stat).into();
     }
-    metrics.cpu = Some(v1_cpu(directory("cpu"), directory("cpuacct"))).into();
+    metrics.cpu = Some(cpu_stat(directory("cpu"), directory("cpuacct"))).into();
     if let Some(memory) = directory("memory") {
-        metrics.memory = Some(v1_memory(memory)).into();
+        metrics.memory = Some(memory_stat(memory)).into();
         let oom = keyed(&memory.join("memory.oom_control"));
         let control = MemoryOomControl {
             oom_kill_disable: oom.get("oom_kill_disable").copied().unwrap_or_default(),
@@ -107,15 +59,15 @@ fn v1_metrics(directories: &HashMap<String, PathBuf>) -> Result<Metrics> {
         metrics.memory_oom_control = Some(control).into();
     }
     if let Some(blkio) = directory("blkio") {
-        metrics.blkio = Some(v1_blkio(blkio)).into();
+        metrics.blkio = Some(blkio_stat(blkio)).into();
     }
     if let Some(hugetlb) = directory("hugetlb") {
-        metrics.hugetlb = v1_hugetlb(hugetlb);
+        metrics.hugetlb = hugetlb_stats(hugetlb);
     }
-    Ok(metrics)
+    metrics
 }
 
-fn v1_cpu(cpu: Option<&PathBuf>, cpuacct: Option<&PathBuf>) -> CPUStat {
+fn cpu_stat(cpu: Option<&PathBuf>, cpuacct: Option<&PathBuf>) -> CPUStat {
     let mut stat = CPUStat::new();
     if let Some(cpuacct) = cpuacct {
         let ticks = keyed(&cpuacct.join("cpuacct.stat"));
@@ -147,7 +99,7 @@ fn v1_cpu(cpu: Option<&PathBuf>, cpuacct: Option<&PathBuf>) -> CPUStat {
     stat
 }
 
-fn v1_memory(memory: &Path) -> MemoryStat {
+fn memory_stat(memory: &Path) -> MemoryStat {
     let values = keyed(&memory.join("memory.stat"));
     let value = |key: &str| values.get(key).copied().unwrap_or_default();
     let entry = |name: &str| {
@@ -209,7 +161,7 @@ fn v1_memory(memory: &Path) -> MemoryStat {
     }
 }
 
-fn v1_blkio(blkio: &Path) -> BlkIOStat {
+fn blkio_stat(blkio: &Path) -> BlkIOStat {
     let entries = |name: &str| {
         // The throttling files count whatever the scheduler is; both exist with CFQ and BFQ.
         let files = [format!("blkio.{name}_recursive"), format!("blkio.throttle.{name}")];
@@ -251,7 +203,7 @@ fn blkio_table(text: &str) -> Vec<BlkIOEntry> {
     text.lines().filter_map(entry).collect()
 }
 
-fn v1_hugetlb(hugetlb: &Path) -> Vec<HugetlbStat> {
+fn hugetlb_stats(hugetlb: &Path) -> Vec<HugetlbStat> {
     let names = std::fs::read_dir(hugetlb).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     let sizes = names.filter_map(|name| {
@@ -272,22 +224,6 @@ fn v1_hugetlb(hugetlb: &Path) -> Vec<HugetlbStat> {
         .collect()
 }
 
-/// A file's text; files differ between kernels, so a missing one counts as empty.
-fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn number(path: &Path) -> u64 {
-    u64::from_str(text(path).trim()).unwrap_or_default()
-}
-
-/// Reads lines such as `key 42`.
-fn keyed(path: &Path) -> HashMap<String, u64> {
-    let text = text(path);
-    let pairs = text.lines().filter_map(|line| line.split_once(' '));
-    pairs.filter_map(|(key, value)| Some((key.to_owned(), value.trim().parse().ok()?))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +235,7 @@ mod tests {
             std::fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         let text = "5:cpu,cpuacct:/a/b\n4:memory:/a/b\n3:pids:/a/b\n1:name=systemd:/a\n0::/a\n";
-        let directories = v1_directories(text, dir.path());
+        let directories = directories(text, dir.path());
         assert_eq!(directories["cpu"], dir.path().join("cpu,cpuacct/a/b"));
         assert_eq!(directories["cpuacct"], directories["cpu"]);
         assert_eq!(directories["memory"], dir.path().join("memory/a/b"));
@@ -307,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_usage_and_tells_when_the_cgroup_is_gone() {
+    fn reads_usage() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         file("pids.current", "3\n");
@@ -321,9 +257,9 @@ mod tests {
         file("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
         file("blkio.throttle.io_service_bytes", "8:0 Read 4096\n8:0 Write 1\nTotal 4097\n");
         let controllers = ["pids", "cpu", "cpuacct", "memory", "blkio"];
-        let directories =
+        let all =
             controllers.map(|name| (name.to_owned(), dir.path().to_owned())).into_iter().collect();
-        let metrics = v1_metrics(&directories).unwrap();
+        let metrics = metrics(&all);
         assert_eq!((metrics.pids.current, metrics.pids.limit), (3, 0));
         assert_eq!(metrics.cpu.usage.total, 1500);
         assert_eq!(metrics.cpu.usage.user, 20_000_000);
@@ -334,8 +270,5 @@ mod tests {
         assert_eq!(metrics.memory_oom_control.oom_kill, 5);
         let bytes = &metrics.blkio.io_service_bytes_recursive;
         assert_eq!((bytes.len(), bytes[0].value, bytes[0].op.as_str()), (2, 4096, "Read"));
-        drop(dir);
-        let error = v1_metrics(&directories).unwrap_err();
-        assert_eq!(error.kind(), crate::error::ErrorKind::NotFound);
     }
 }
