@@ -31,6 +31,12 @@ packages=(
 # Advisories are not checked: their database is only to be had by git from another host.
 cargo_deny_version=0.20.2
 
+# The generations of containerd that the suite runs on: the start of each one's version, and the
+# Debian release that has it. They are unpacked beside each other and not installed, so that they
+# leave alone the one that this machine uses.
+containerds=("1.6=bookworm" "1.7=trixie" "2=forky")
+containerds_directory=/usr/local/lib/runwasm-test
+
 # The first Go that compiles for wasip1.
 go_minimum=1.21
 
@@ -38,6 +44,7 @@ main() {
     require_debian_root
     require_rust
     install_packages "${packages[@]}"
+    unpack_containerds
     install_go
     add_rust_targets
     add_rust_components
@@ -103,6 +110,59 @@ update_lists() {
     lists_updated=yes
 }
 
+# --- generations of containerd --------------------------------------------------------------
+
+unpack_containerds() {
+    local pair
+    for pair in "${containerds[@]}"; do
+        has_containerd "${pair%=*}" || unpack_containerd "${pair%=*}" "${pair#*=}"
+    done
+}
+
+# has_containerd GENERATION: whether it is there, runs, and is what it is to be.
+has_containerd() {
+    local directory=$containerds_directory/containerd-$1 version
+    [[ -x $directory/usr/bin/ctr ]] || return 1
+    version=$("$directory/usr/bin/containerd" --version 2>/dev/null) || return 1
+    # As in "containerd github.com/containerd/containerd 1.7.24~ds1 ...".
+    [[ $(cut -d ' ' -f 3 <<<"$version") == "$1".* ]]
+}
+
+# unpack_containerd GENERATION RELEASE
+unpack_containerd() (
+    target=$containerds_directory/containerd-$1
+    mirror=$(debian_mirror "$(os_release VERSION_CODENAME)")
+    [[ -n $mirror ]] || fail "no Debian mirror is configured: cannot fetch containerd $1 from $2"
+    say "unpacking containerd $1 of Debian $2 to $target"
+    mkdir -p "$containerds_directory"
+    work=$(mktemp -d "$containerds_directory/new.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    mkdir -p "$work"/{state/lists/partial,cache/archives/partial,root}
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $2 main" \
+        >"$work/sources.list"
+    # An apt of its own: other sources, nothing installed, and no trace in the machine's.
+    options=(
+        -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State="$work/state" -o Dir::State::Status=/dev/null -o Dir::Cache="$work/cache"
+        -o APT::Sandbox::User=root -o Acquire::Languages=none
+    )
+    apt_get "${options[@]}" update
+    (cd "$work" && apt_get "${options[@]}" download containerd)
+    dpkg-deb --extract "$work"/containerd_*.deb "$work/root"
+    chmod 755 "$work/root"
+    rm -rf "$target"
+    mv "$work/root" "$target"
+    has_containerd "$1" ||
+        fail "the containerd of Debian $2 in $target does not run here, or is no $1: $("$target/usr/bin/containerd" --version 2>&1 | head -n 1)"
+)
+
+# debian_mirror RELEASE: where this machine's apt has RELEASE from; nothing if it has it not.
+debian_mirror() {
+    # shellcheck disable=SC2016 # the field is apt's, not the shell's
+    apt-get indextargets --format '$(REPO_URI)' \
+        "Codename: $1" 'Created-By: Packages' 'Component: main' | head -n 1
+}
+
 # --- Go -------------------------------------------------------------------------------------
 
 install_go() {
@@ -145,9 +205,7 @@ at_least() {
 # apt takes nothing from them unless it is told to.
 add_backports() {
     local release=$1 mirror
-    # shellcheck disable=SC2016 # the field is apt's, not the shell's
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-        "Codename: ${release%-backports}" 'Created-By: Packages' 'Component: main' | head -n 1)
+    mirror=$(debian_mirror "${release%-backports}")
     [[ -n $mirror ]] || fail "no Debian mirror is configured: install Go $go_minimum or newer by hand"
     say "adding $release, for Go"
     cat >/etc/apt/sources.list.d/backports-for-go.sources <<EOF

@@ -14,6 +14,7 @@ mod memory;
 mod podman;
 mod security;
 mod settings;
+mod shim;
 mod soak;
 mod vm;
 mod wasm;
@@ -70,6 +71,7 @@ fn trials() -> Vec<Trial> {
         memory::tests(),
         settings::our_tests(),
         soak::our_tests(),
+        shim::tests(),
         containerd::tests(),
         podman::tests(),
         vm::our_tests(),

@@ -11,9 +11,10 @@ use libtest_mimic::Trial;
 use crate::harness::bundle::{Bundle, install_busybox};
 use crate::harness::command::{Cmd, Output};
 use crate::harness::container::Container;
-use crate::harness::containerd::Task;
+use crate::harness::containerd::Generation;
 use crate::harness::guests::{Guest, PROBE, PROBE_COMPONENT};
 use crate::harness::podman::Pod;
+use crate::harness::task::Task;
 use crate::harness::{Result, procfs, runtime, suite, trials};
 
 pub fn tests() -> Vec<Trial> {
@@ -73,7 +74,12 @@ fn no_proc_and_no_sys_by_default() -> Result {
 fn no_proc_and_no_sys_under_containerd() -> Result {
     let attempts = attempts();
     let args: Vec<&str> = attempts.iter().map(String::as_str).collect();
-    all_refused(Task::run(Bundle::wasm(&PROBE, &["/probe.wasm"])?, &[], &args)?)
+    all_refused(Task::run(
+        &Generation::V2.server()?,
+        Bundle::wasm(&PROBE, &["/probe.wasm"])?,
+        &[],
+        &args,
+    )?)
 }
 
 fn no_proc_and_no_sys_under_podman() -> Result {

@@ -1,6 +1,6 @@
 //! cgroups v2 and systemd, which this machine may lack, in a virtual machine: hack/vm/.
 //!
-//! The machine boots once and runs all its checks, at the speed of an emulator. They make two
+//! The machine boots once and runs all its checks, at the speed of an emulator. They make three
 //! trials and not a hundred, which would all wait for the machine and let no other trial run.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Trial> {
 }
 
 pub fn our_tests() -> Vec<Trial> {
-    trials!["vm": wasm_on_cgroups_v2]
+    trials!["vm": wasm_on_cgroups_v2, shim_on_cgroups_v2]
 }
 
 /// The checks in the life of one container.
@@ -40,6 +40,10 @@ fn linux_on_cgroups_v2() -> Result {
 
 fn wasm_on_cgroups_v2() -> Result {
     all_hold(&lives("wasm", WASM_LIMITS))
+}
+
+fn shim_on_cgroups_v2() -> Result {
+    all_hold(&["shim".to_owned()])
 }
 
 /// All checks of a workload, whoever makes the cgroup: the runtime or systemd, for root or for

@@ -24,6 +24,7 @@ main() {
     done
     if [[ -x /checks/suite ]]; then
         check suite linux_half_of_the_suite
+        [[ $runtime != */runwasm ]] || check shim shim_without_containerd
     fi
     echo end
 }
@@ -463,6 +464,10 @@ default_path() {
 # Its trials of Linux containers, here on cgroups v2.
 linux_half_of_the_suite() {
     RUNTIME=$runtime HOME=/root /checks/suite linux::
+}
+
+shim_without_containerd() {
+    RUNTIME=$runtime HOME=/root /checks/suite shim_linux::
 }
 
 main

@@ -13,7 +13,7 @@ set -euo pipefail
 processor=Nehalem,+rdrand
 
 # How long the machine may take, in seconds.
-time_limit=${VM_TIME_LIMIT:-400}
+time_limit=${VM_TIME_LIMIT:-500}
 
 # The programs in the machine, with the libraries they are linked with.
 programs=(bash busctl dbus-daemon env jq setpriv sh systemctl unshare)
@@ -109,7 +109,7 @@ kernel_package() {
 
 # make_root ROOT RUNTIME KERNEL
 make_root() {
-    local root=$1 runtime=$2 kernel=$3 name
+    local root=$1 runtime=$2 kernel=$3 name shim
     mkdir -p "$root"/{dev,etc/systemd,proc,root,run,sys,tmp,usr/bin,usr/lib,usr/lib64,usr/sbin,var}
     for name in bin lib lib64 sbin; do
         ln -s "usr/$name" "$root/$name"
@@ -136,6 +136,9 @@ make_root() {
     name=/usr/bin/$(basename "$runtime")
     add_program "$root" "$runtime" "$name"
     ln -s "$name" "$root/checks/runtime"
+    # Ours has a shim beside it.
+    shim=${runtime%/*}/containerd-shim-wasm-v1
+    [[ ! -e $shim ]] || add_program "$root" "$shim" /usr/bin/containerd-shim-wasm-v1
 }
 
 # add_program ROOT FILE [PATH]: a program, and the libraries that the loader finds for it.

@@ -22,6 +22,7 @@ static FOREIGN_IDS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// our child, so none can hide.
 pub fn begin() -> Result {
     set_child_subreaper(true)?;
+    orphans::reap_always();
     MOUNTS_BEFORE.get_or_init(|| mounts().into_iter().collect());
     SOCKETS_BEFORE.get_or_init(stale_sockets);
     Ok(())
@@ -37,6 +38,17 @@ pub fn nothing_left_of(id: &str) -> Result {
     let mut found = Vec::new();
     let gone = eventually("the end of a container", PATIENCE, || {
         found = left_of(id)?;
+        Ok(found.is_empty().then_some(()))
+    });
+    gone.map_err(|_| format!("left of {id}: {found:#?}").into())
+}
+
+/// As [`nothing_left_of`], for a container whose shim may live on.
+pub fn nothing_left_but_the_shim_of(id: &str) -> Result {
+    let mut found = Vec::new();
+    let gone = eventually("the end of a container", PATIENCE, || {
+        found = left_of(id)?;
+        found.retain(|item| !item.contains("/containerd-shim-wasm-v1 "));
         Ok(found.is_empty().then_some(()))
     });
     gone.map_err(|_| format!("left of {id}: {found:#?}").into())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Result;
+use super::{PATIENCE, Result, eventually};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -35,6 +35,39 @@ fn file(pid: i32, v1: &str, v2: &str) -> Result<PathBuf> {
         }
     }
     Err(format!("process {pid} is in no {controller} cgroup: {text}").into())
+}
+
+/// Makes a cgroup in every hierarchy.
+pub fn make_everywhere(name: &str) -> Result {
+    if is_v2() {
+        return Ok(fs::create_dir(Path::new(MOUNT).join(name))?);
+    }
+    for hierarchy in fs::read_dir(MOUNT)? {
+        let path = hierarchy?.path();
+        if path.join("cgroup.procs").exists() {
+            fs::create_dir(path.join(name))?;
+            inherit_cpus(&path, &path.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A cpuset of version 1 takes no process as long as its lists are empty.
+fn inherit_cpus(parent: &Path, child: &Path) -> Result {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if parent.join(file).exists() {
+            fs::write(child.join(file), fs::read(parent.join(file))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what [`make_everywhere`] has made, when its last process has ended.
+pub fn remove_everywhere(name: &str) -> Result {
+    eventually(&format!("the cgroup {name} to be empty"), PATIENCE, || {
+        let removed = directories_named(name).iter().all(|path| fs::remove_dir(path).is_ok());
+        Ok(removed.then_some(()))
+    })
 }
 
 /// All cgroup directories whose name contains `part`, in every hierarchy.

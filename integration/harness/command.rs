@@ -97,6 +97,13 @@ impl Cmd {
         self
     }
 
+    /// A variable that [`Cmd::env`] has set.
+    pub fn variable(&self, key: &str) -> Option<String> {
+        let mut set = self.command.get_envs();
+        let (_, value) = set.find(|(name, _)| *name == key)?;
+        Some(value?.to_string_lossy().into_owned())
+    }
+
     /// Where the command runs.
     pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);

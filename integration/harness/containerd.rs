@@ -1,174 +1,195 @@
 //! A containerd of our own: own root, state, socket; our shim first on its PATH.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::bundle::Bundle;
-use super::command::{Cmd, Output, Running};
-use super::{PATIENCE, Result, audit, eventually, procfs, runtime, suite};
+use super::command::{Cmd, Running};
+use super::{PATIENCE, Result, eventually, runtime, suite};
 
 /// The runtime's name for containerd, which makes the shim's name of it.
 pub const RUNTIME: &str = "io.containerd.wasm.v1";
 
-static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+/// Where hack/setup.sh unpacks the generations of containerd.
+const UNPACKED: &str = "/usr/local/lib/runwasm-test";
 
-struct Server {
-    process: Running,
-    socket: PathBuf,
+/// A server lives as long as the suite.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A containerd that speaks its own version of a shim's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Version 2 of the task service, a bare address as the answer.
+    V1_6,
+    /// Version 2 of the task service, if that is what the shim offers.
+    V1_7,
+    /// Version 3 of the task service.
+    V2,
 }
 
-/// A `ctr` command for the server, which is started by the first of them.
-pub fn ctr<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Result<Cmd> {
-    let socket = socket()?;
-    Ok(Cmd::new("ctr").arg("--address").arg(socket).args(["--namespace", "it"]).args(args))
-}
+impl Generation {
+    /// Those the suite runs on.
+    pub const ALL: [Self; 3] = [Self::V1_6, Self::V1_7, Self::V2];
 
-/// The process id of the server.
-pub fn pid() -> Result<i32> {
-    socket()?;
-    let server = SERVER.lock().map_err(|_| "containerd could not be started")?;
-    Ok(server.as_ref().ok_or("containerd does not run")?.process.pid())
-}
-
-fn socket() -> Result<PathBuf> {
-    let mut server = SERVER.lock().map_err(|_| "containerd could not be started")?;
-    if server.is_none() {
-        *server = Some(Server::start()?);
+    /// What the names of its trials start with.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::V1_6 => "containerd_1_6",
+            Self::V1_7 => "containerd_1_7",
+            Self::V2 => "containerd_2",
+        }
     }
-    Ok(server.as_ref().ok_or("containerd does not run")?.socket.clone())
+
+    /// The server that trials share, started by the first of them.
+    pub fn server(self) -> Result<Arc<Server>> {
+        let mut servers = shared();
+        if let Some(server) = servers.iter().find(|server| server.generation == self) {
+            return Ok(server.clone());
+        }
+        let server = Server::start(self)?;
+        servers.push(server.clone());
+        Ok(server)
+    }
+
+    fn program(self, name: &str) -> Result<PathBuf> {
+        let version = match self {
+            Self::V1_6 => "1.6",
+            Self::V1_7 => "1.7",
+            Self::V2 => "2",
+        };
+        let file = format!("{UNPACKED}/containerd-{version}/usr/bin/{name}");
+        match Path::new(&file).is_file() {
+            true => Ok(file.into()),
+            false => Err(format!("{file} is missing; install it: hack/setup.sh").into()),
+        }
+    }
 }
 
-/// Stops the server, if it was started.
+static SHARED: Mutex<Vec<Arc<Server>>> = Mutex::new(Vec::new());
+
+fn shared() -> MutexGuard<'static, Vec<Arc<Server>>> {
+    SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Stops the servers that trials share.
 pub fn stop() {
-    let Ok(mut server) = SERVER.lock() else { return };
-    if let Some(Server { process, .. }) = server.take() {
-        // A server that does not end is killed when dropped; what it leaves, the audit finds.
-        let _ = process.signal(Signal::SIGTERM);
-        let _ = process.wait();
-    }
+    shared().clear();
+}
+
+/// A running containerd, stopped when dropped.
+pub struct Server {
+    generation: Generation,
+    ctr: PathBuf,
+    dir: PathBuf,
+    process: Mutex<Running>,
 }
 
 impl Server {
-    fn start() -> Result<Self> {
+    /// Starts a server that no other trial uses.
+    pub fn start(generation: Generation) -> Result<Arc<Self>> {
         let dir = suite::new_dir("cd")?;
-        let socket = dir.join("s");
-        let config = dir.join("config.toml");
-        fs::write(&config, configuration(&dir, &socket))?;
-        let path = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{path}", runtime::shim_dir()?.display());
-        let cmd = Cmd::new("containerd").arg("--config").arg(&config).env("PATH", path);
-        // No container may see it.
-        let cmd = cmd.env("CONTAINERD_VARIABLE", "leak");
-        let mut process = cmd.limit(Duration::from_secs(20)).spawn()?;
+        fs::write(dir.join("config.toml"), configuration(&dir))?;
+        let process = Mutex::new(spawn(generation, &dir)?);
+        let server = Self { generation, ctr: generation.program("ctr")?, dir, process };
+        server.wait_until_it_serves()?;
+        Ok(Arc::new(server))
+    }
+
+    /// A `ctr` command for the server.
+    pub fn ctr<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Cmd {
+        let cmd = Cmd::new(&self.ctr).arg("--address").arg(self.dir.join("s"));
+        cmd.args(["--namespace", "it"]).args(args)
+    }
+
+    /// The process id of the server.
+    pub fn pid(&self) -> i32 {
+        self.process().pid()
+    }
+
+    /// What it has logged since it was started last, the shims' logs included.
+    pub fn log(&self) -> Result<String> {
+        self.process().stderr()
+    }
+
+    /// Where the bundle of container `id` is.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.dir.join("state/io.containerd.runtime.v2.task/it").join(id)
+    }
+
+    /// Stops the server; shims and containers go on.
+    pub fn stop(&self) -> Result {
+        let mut process = self.process();
+        process.signal(Signal::SIGTERM)?;
+        eventually("the end of containerd", PATIENCE, || Ok((!process.is_alive()?).then_some(())))
+    }
+
+    /// Starts the server again after [`Server::stop`].
+    pub fn start_again(&self) -> Result {
+        *self.process() = spawn(self.generation, &self.dir)?;
+        self.wait_until_it_serves()
+    }
+
+    fn wait_until_it_serves(&self) -> Result {
         eventually("containerd's socket", PATIENCE, || {
+            let mut process = self.process();
             if !process.is_alive()? {
                 return Err(format!("containerd ended: {}", process.stderr()?).into());
             }
-            let version = Cmd::new("ctr").arg("--address").arg(&socket).arg("version").run()?;
-            Ok((version.code == 0).then_some(()))
-        })?;
-        Ok(Self { process, socket })
-    }
-}
-
-fn configuration(dir: &Path, socket: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
-         disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
-         [grpc]\naddress = \"{}\"\n",
-        socket.display()
-    )
-}
-
-/// A container of the server on a bundle's root file system; deleted when dropped.
-pub struct Task {
-    /// What the container is made of.
-    pub bundle: Bundle,
-}
-
-impl Task {
-    /// `ctr run` with flags before the root file system and the command after it.
-    pub fn command(bundle: &Bundle, flags: &[&str], args: &[&str]) -> Result<Cmd> {
-        let rootfs = bundle.rootfs().to_string_lossy().into_owned();
-        let tail = ["--runtime", RUNTIME, "--rootfs", &rootfs, &bundle.id];
-        ctr(["run"].iter().chain(flags).chain(&tail).chain(args))
-    }
-
-    /// Runs a container in the foreground; nothing of it may be left.
-    pub fn run(bundle: Bundle, flags: &[&str], args: &[&str]) -> Result<Output> {
-        let flags = [flags, &["--rm"]].concat();
-        let task = Self { bundle };
-        let output = Self::command(&task.bundle, &flags, args)?.run()?;
-        audit::nothing_left_of(&task.bundle.id)?;
-        Ok(output)
-    }
-
-    /// Runs a container in the background.
-    pub fn start(bundle: Bundle, flags: &[&str], args: &[&str]) -> Result<Self> {
-        let task = Self { bundle };
-        let flags = [flags, &["--detach"]].concat();
-        Self::command(&task.bundle, &flags, args)?.run()?.success()?;
-        Ok(task)
-    }
-
-    /// The container's id.
-    pub fn id(&self) -> &str {
-        &self.bundle.id
-    }
-
-    /// A `ctr task` command with this container's id after the options.
-    pub fn task(&self, command: &str, options: &[&str]) -> Result<Cmd> {
-        ctr(["task", command].iter().chain(options).chain(&[self.id()]))
-    }
-
-    /// The line of `ctr task ls` for this container: id, pid, status.
-    pub fn listed(&self) -> Result<Option<Vec<String>>> {
-        let lines = ctr(["task", "ls"])?.run()?.success()?.lines();
-        let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        Ok(lines.iter().map(words).find(|words| words[0] == self.id()))
-    }
-
-    /// The id of the container's first process, as the host counts.
-    pub fn pid(&self) -> Result<i32> {
-        let line = self.listed()?.ok_or("the task is not listed")?;
-        Ok(line[1].parse()?)
-    }
-
-    /// Waits for a status such as STOPPED.
-    pub fn wait_for_status(&self, status: &str) -> Result {
-        eventually(&format!("the status {status} of {}", self.id()), PATIENCE, || {
-            let line = self.listed()?.ok_or("the task is not listed")?;
-            Ok((line[2] == status).then_some(()))
+            drop(process);
+            Ok((self.ctr(["version"]).run()?.code == 0).then_some(()))
         })
     }
 
-    /// Deletes task and container, of which nothing may be left; answers the exit code.
-    pub fn delete(&self) -> Result<i32> {
-        let delete = self.task("delete", &[])?.run()?.success()?;
-        // ctr tells it in a warning, and nothing of a 0.
-        let code = delete.stderr.split("exit code ").nth(1).and_then(|rest| rest.split('"').next());
-        let code = code.map_or(Ok(0), |digits| digits.trim().parse())?;
-        ctr(["container", "delete", self.id()])?.run()?.success()?;
-        audit::nothing_left_of(self.id())?;
-        Ok(code)
+    fn process(&self) -> MutexGuard<'_, Running> {
+        self.process.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-impl Drop for Task {
+impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing to report in a destructor: what survives, the audit finds.
-        let id = self.bundle.id.clone();
-        if let Ok(pid) = self.pid() {
-            let _ = self.task("delete", &["--force"]).and_then(Cmd::run);
-            let _ = eventually("the end of the task", PATIENCE, || {
-                Ok((!procfs::is_living(pid)).then_some(()))
-            });
-        }
-        let _ = ctr(["container", "delete", &id]).and_then(Cmd::run);
+        // A server that does not end is killed with its process; what it leaves, the audit finds.
+        let _ = self.stop();
     }
 }
+
+fn spawn(generation: Generation, dir: &Path) -> Result<Running> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", runtime::shim_dir()?.display());
+    let cmd = Cmd::new(generation.program("containerd")?).arg("--config");
+    let cmd = cmd.arg(dir.join("config.toml")).env("PATH", path);
+    // No container may see it.
+    let cmd = cmd.env("CONTAINERD_VARIABLE", "leak");
+    cmd.limit(FOREVER).spawn()
+}
+
+/// Version 2 of the configuration is understood by all.
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    let disabled = [
+        "io.containerd.grpc.v1.cri",
+        "io.containerd.internal.v1.opt",
+        "io.containerd.cri.v1.images",
+        "io.containerd.cri.v1.runtime",
+    ];
+    format!(
+        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
+         disabled_plugins = {disabled:?}\n[grpc]\naddress = \"{dir}/s\"\n"
+    )
+}
+
+/// Lists functions that take a server as trials of one generation of containerd.
+#[allow(unused_macros, reason = "the trials of the CRI have no use for it")]
+macro_rules! trials_on {
+    ($generation:expr => $($name:ident),+ $(,)?) => {{
+        let generation: $crate::harness::containerd::Generation = $generation;
+        vec![$(libtest_mimic::Trial::test(
+            format!("{}::{}", generation.group(), stringify!($name)),
+            move || $name(&generation.server()?),
+        )),+]
+    }};
+}
+pub(crate) use trials_on;

@@ -13,7 +13,9 @@ pub mod orphans;
 pub mod podman;
 pub mod procfs;
 pub mod runtime;
+pub mod shim;
 pub mod suite;
+pub mod task;
 
 use std::thread;
 use std::time::{Duration, Instant};
