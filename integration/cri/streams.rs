@@ -19,26 +19,28 @@ pub fn our_tests() -> Vec<Trial> {
 }
 
 fn attach_to_linux() -> Result {
-    attach(LINUX, &["sh", "-c", "read line; echo read \\\"$line\\\"; echo over; sleep 1"])
+    attach(LINUX, &["sh", "-c", "while read line; do echo \"read $line\"; done"])
 }
 
 fn attach_to_wasm() -> Result {
-    attach(WASM, &["/probe.wasm", "read"])?;
-    attach(WASM, &["/component.wasm", "read"])
+    attach(WASM, &["/probe.wasm", "answer-lines"])?;
+    attach(WASM, &["/component.wasm", "answer-lines"])
 }
 
-/// A container that reads a line gets it, and what it writes comes back.
+/// A container that reads lines gets them, and what it answers comes back. The lines end with
+/// the client, and so does the container.
 fn attach(image: &str, words: &[&str]) -> Result {
     let pod = Pod::run()?;
     let app = with(container(image, words), "stdin", json!(true));
-    let app = pod.start(&app)?;
+    let app = pod.start(&with(app, "stdin_once", json!(true)))?;
     let mut attached = app.cmd("attach", &["-i"], &[])?.open_input().spawn()?;
-    attached.write(b"typed\n")?;
-    attached.wait_for("read \"typed")?;
-    attached.wait_for("over")?;
-    attached.wait()?.success()?;
+    for text in ["first", "second"] {
+        attached.write(format!("{text}\n").as_bytes())?;
+        attached.wait_for(text)?;
+    }
+    app.wait_for_log("second")?;
+    drop(attached);
     assert_eq!(app.exit_code()?, 0);
-    app.wait_for_log("read \"typed")?;
     pod.remove()
 }
 

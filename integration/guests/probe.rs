@@ -39,6 +39,7 @@ fn main() -> ExitCode {
             let _ = io::stdin().lock().read_line(&mut line);
             println!("read {line:?}");
         }),
+        "answer-lines" => wait(|| io::stdin().lines().for_each(|line| println!("read {line:?}"))),
         "connect" => report(&rest[0], connect(&rest[0], &rest[1])),
         "listen" => listen(|stream, text| stream.read_to_end(text)).expect("listen"),
         "answer" => listen(|stream, text| io::BufReader::new(stream).read_until(b'\n', text)).expect("listen"),
