@@ -9,7 +9,7 @@ PR_SET_CHILD_SUBREAPER = 36
 DEV_NULL = os.open("/dev/null", os.O_RDWR)
 
 # How long a command may take, in seconds. A hang fails the run instead of holding it up.
-LIMIT = 300
+LIMIT = 900
 
 
 class Failed(Exception):

@@ -28,8 +28,8 @@ CREATE = [
     ("second fork", r'unshare\(CLONE_NEWUTS'),
     ("other namespaces", r'unshare\(CLONE_NEWNS'),
     ("mounts", r'pivot_root\('),
-    ("pivot, capabilities, user", r'accept4\('),
-    ("check, write the state", r'rename\(.*state.json'),
+    ("pivot", r'capset\('),
+    ("capabilities, user, checks, write the state", r'rename\(.*state.json'),
     ("process end", r'exit_group\('),
 ]
 START = [
@@ -46,7 +46,7 @@ DELETE = [
     ("load the state, remove the cgroup", r'unlink(at)?\('),
     ("remove the state, process end", r'exit_group\('),
 ]
-CALLS = ("execve,execveat,mkdir,close_range,rename,utimensat,unshare,clone3,pivot_root,accept4,"
+CALLS = ("execve,execveat,mkdir,close_range,rename,utimensat,unshare,clone3,pivot_root,accept4,capset,"
          "exit_group,flock,connect,epoll_create1,unlink,unlinkat")
 LINE = re.compile(r"\d+ +(\d+\.\d+) (.*)")
 
