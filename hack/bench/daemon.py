@@ -1,5 +1,6 @@
 """A containerd of our own, with its own directories, socket and namespace."""
 
+import glob
 import os
 import shutil
 import signal
@@ -49,6 +50,10 @@ class Containerd:
         self.server.send_signal(signal.SIGTERM)
         self.server.wait()
         shutil.rmtree(os.path.join("/run/containerd/runwasm", self.namespace), ignore_errors=True)
+        # The parent of the containers' cgroups, in each hierarchy.
+        for pattern in ("/sys/fs/cgroup", "/sys/fs/cgroup/*"):
+            for directory in glob.glob(os.path.join(pattern, self.namespace)):
+                os.rmdir(directory)
 
     def load(self, bundle, program, arguments=()):
         """Makes the root file system of `bundle` an image. Returns its name."""
