@@ -168,7 +168,8 @@ impl Round<'_> {
         let not_found = Some(Code::NOT_FOUND);
         let precondition = Some(Code::FAILED_PRECONDITION);
         let Some(model) = &self.model else {
-            return if matches!(call, Create) { None } else { not_found };
+            // Whoever connects learns about the shim, with or without a container.
+            return if matches!(call, Create | Connect) { None } else { not_found };
         };
         // What is about the container whatever process is named.
         match (call, model.init) {
