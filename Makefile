@@ -49,21 +49,27 @@ test: setup lint images ## every check and every test (root)
 	@cargo test --release --locked --test integration
 
 # Pods through containerd's CRI, on the containerd that this machine uses and on containerd 2,
-# where containerd's own CRI suite is run as well.
-test-cri: setup images cri-programs ## pods through containerd's CRI, and its own suite (root)
+# where containerd's own CRI suite and Kubernetes' critest are run as well.
+test-cri: setup images cri-programs ## pods through containerd's CRI, its own suite, critest (root)
 	@$(step) "pods on $(reference)" env CRI_HANDLER=$(reference) CONTAINERD=$(containerd_2) \
 		cargo test --release --locked --test cri
 	@$(step) "pods on runwasm, containerd 1.6" cargo test --release --locked --test cri
 	@echo "== pods on runwasm, containerd 2"
 	@CONTAINERD=$(containerd_2) cargo test --release --locked --test cri
 
-# The client is built from the kubelet's library, the suite from containerd's module.
+# The client is built from the kubelet's library, the suite from containerd's module, critest from
+# Kubernetes' cri-tools, and the registry that it pulls from from go-containerregistry.
 cri-programs:
 	@$(step) "CRI client" sh -c 'cd hack/kubernetes/cri && \
 		go build -buildvcs=false -o $(target)/kubernetes/cri .'
 	@$(step) "containerd's CRI suite" sh -c 'cd hack/kubernetes/suite && \
 		go test -c -o $(target)/kubernetes/containerd-suite \
 			github.com/containerd/containerd/v2/integration'
+	@$(step) "critest" sh -c 'cd hack/kubernetes/tools && \
+		go test -c -o $(target)/kubernetes/critest sigs.k8s.io/cri-tools/cmd/critest'
+	@$(step) "registry" sh -c 'cd hack/kubernetes/tools && \
+		go build -buildvcs=false -o $(target)/kubernetes/registry \
+			github.com/google/go-containerregistry/cmd/registry'
 
 bench: setup build ## compare with runc, crun and wasmtime (root; BENCH="--rounds 5 --only run")
 	@$(step) "what is compared with" hack/bench/setup.sh

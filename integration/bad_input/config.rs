@@ -44,6 +44,9 @@ const STANDARD: &[Case] = &[
     ("mount_source_is_missing", "/no/such/source", |c| {
         mount(c, "bind", "/no/such/source", "/data")
     }),
+    ("unknown_root_propagation", "rootfsPropagation", |c| {
+        c["linux"]["rootfsPropagation"] = json!("rnosuch");
+    }),
     ("unknown_seccomp_action", "SCMP_ACT_NOSUCH", |c| {
         c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOSUCH"});
     }),

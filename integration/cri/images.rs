@@ -102,8 +102,8 @@ fn build(dir: &Path, name: &str, recipe: &str, fill: &dyn Fn(&Path) -> Result) -
     Ok(archive)
 }
 
-/// vfs works on every file system.
-fn buildah(dir: &Path) -> Cmd {
+/// A `buildah` command that keeps its images below `dir`. vfs works on every file system.
+pub fn buildah(dir: &Path) -> Cmd {
     let cmd = Cmd::new("buildah").arg("--root").arg(dir.join("storage"));
     let cmd = cmd.arg("--runroot").arg(dir.join("run")).args(["--storage-driver", "vfs"]);
     cmd.limit(Duration::from_secs(120))

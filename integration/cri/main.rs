@@ -5,6 +5,7 @@
 
 mod client;
 mod conformance;
+mod critest;
 mod docs;
 mod exec;
 #[path = "../harness/mod.rs"]
@@ -13,6 +14,7 @@ mod harness;
 mod images;
 mod limits;
 mod pods;
+mod registry;
 mod server;
 mod streams;
 mod volumes;
@@ -74,5 +76,11 @@ fn trials() -> Vec<Trial> {
     ];
     let ignored = server::handler() != "wasm";
     let ours = ours.into_iter().flatten().map(|trial| trial.with_ignored_flag(ignored));
-    standard.into_iter().flatten().chain(ours).chain(conformance::tests()).collect()
+    standard
+        .into_iter()
+        .flatten()
+        .chain(ours)
+        .chain(conformance::tests())
+        .chain(critest::tests())
+        .collect()
 }

@@ -12,6 +12,7 @@ use crate::harness::{Result, suite, trials};
 pub fn tests() -> Vec<Trial> {
     trials!["linux": readonly_root, writable_root, host_root_is_out_of_reach, tmpfs,
         bind_mounts, bind_mount_of_a_file, mount_options, mounts_are_private_to_the_container,
+        propagation_of_the_root,
         default_devices, more_devices, default_mounts, dev_links]
 }
 
@@ -61,6 +62,19 @@ fn bind_mount_of_a_file() -> Result {
     let bundle = Bundle::sh("cat /etc/deep/file; echo x >/etc/deep/file; echo $?")?;
     let bundle = bundle.bind(&file, "/etc/deep/file", "ro");
     assert_eq!(bundle.run()?.success()?.text(), "content\n1\n");
+    Ok(())
+}
+
+/// Kubernetes' volumes with propagation make containerd ask for "rslave" or "rshared".
+fn propagation_of_the_root() -> Result {
+    for name in ["private", "rprivate", "slave", "rslave", "shared", "rshared"] {
+        let bundle = Bundle::linux(&["cat", "/proc/self/mountinfo"])?
+            .edit(|config| config["linux"]["rootfsPropagation"] = json!(name));
+        let text = bundle.run()?.success()?.text();
+        let line = text.lines().find(|line| line.split(' ').nth(4) == Some("/"));
+        let shared = line.ok_or("no mount at /")?.contains(" shared:");
+        assert_eq!(shared, name.ends_with("shared"), "{name}: {text}");
+    }
     Ok(())
 }
 

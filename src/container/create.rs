@@ -162,6 +162,7 @@ fn build(
     cgroup_mounts::bind(&mut spec, &record.cgroup_path)?;
     require_capabilities(&mut spec, None);
     let _network = network::prepare(&mut spec)?;
+    propagation::name_of_root(&mut spec)?;
     propagation::prepare(&mut spec, record.workload == WASM)?;
     deny_devices(&mut spec);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().clone());

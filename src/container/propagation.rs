@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Mount, Spec};
 
 use super::without_proc::add_hook;
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::identity;
 
 /// The hidden command that makes mounts private.
@@ -27,6 +27,31 @@ pub fn prepare(spec: &mut Spec, wasm: bool) -> Result<()> {
     }
     let rootfs = spec.root().as_ref().map(|root| root.path().display().to_string());
     add_hook(spec, &[PRIVATE_COMMAND.to_owned(), rootfs.unwrap_or_default()])
+}
+
+/// Names the propagation of the root as libcontainer wants it, which knows only the names without
+/// "r" and always means all mounts (runtime-spec, `config-linux.md`, `rootfsPropagation`). Engines
+/// name it "rslave" or "rshared" for a volume with that propagation.
+///
+/// # Errors
+/// When it is none that there is.
+pub fn name_of_root(spec: &mut Spec) -> Result<()> {
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let Some(named) = linux.rootfs_propagation().clone() else { return Ok(()) };
+    let name = named.strip_prefix('r').unwrap_or(&named);
+    let name = match name {
+        "shared" | "slave" | "private" | "unbindable" => Some(name.to_owned()),
+        // As with nothing.
+        "" => None,
+        _ => {
+            return Err(Error::invalid(format!(
+                "config.json: linux.rootfsPropagation is {named:?}; it must be shared, slave, \
+                 private or unbindable, or one of these with an \"r\" before it"
+            )));
+        }
+    };
+    linux.set_rootfs_propagation(name);
+    Ok(())
 }
 
 /// What [`PRIVATE_COMMAND`] does: makes `path` and all mounts below it private.
