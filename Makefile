@@ -8,7 +8,8 @@ drop_in := $(SYSCONFDIR)/containers/containers.conf.d/50-runwasm.conf
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := runwasm containerd-shim-wasm-v1
-example := examples/hello-world/rust/Cargo.toml
+examples := hello-world http-rust
+example_crates := $(wildcard examples/*/*/Cargo.toml)
 
 # The trials that hold for every OCI runtime are run on this one first, to show that they test
 # the standard and not just runwasm. The suite leaves out what only runwasm does.
@@ -36,7 +37,10 @@ build: ## build runwasm and containerd-shim-wasm-v1
 	@$(step) build cargo build --release --locked
 
 images: ## build the example images and root directories, in target/
-	@$(step) images $(MAKE) --no-print-directory -C examples/hello-world OUT=$(target)
+	@for example in $(examples); do \
+		$(step) "images of $$example" \
+			$(MAKE) --no-print-directory -C examples/$$example OUT=$(target) || exit 1; \
+	done
 
 hello: setup build images ## run wasm and Linux on containerd, podman and runwasm (root)
 	@hack/hello.sh
@@ -83,9 +87,11 @@ bench-check: ## say which ratios of the last `make bench` are worse than hack/be
 
 lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) format cargo fmt --check
-	@$(step) "format of the example" cargo fmt --check --manifest-path $(example)
 	@$(step) "format of the CRI client" sh -c \
 		'files=$$(gofmt -l hack/kubernetes) && echo "$$files" && [ -z "$$files" ]'
+	@for crate in $(example_crates); do \
+		$(step) "format of $$crate" cargo fmt --check --manifest-path $$crate || exit 1; \
+	done
 	@$(step) clippy cargo clippy --release --locked --all-targets -- -D warnings
 	@$(step) "licences and sources" cargo deny --locked check --hide-inclusion-graph \
 		bans licenses sources
@@ -93,7 +99,7 @@ lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 
 fmt: ## format the sources
 	cargo fmt
-	cargo fmt --manifest-path $(example)
+	@for crate in $(example_crates); do cargo fmt --manifest-path $$crate || exit 1; done
 
 install: ## put the binaries and podman's configuration in place, after `make build`
 	@for binary in $(binaries); do \

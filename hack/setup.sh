@@ -20,6 +20,7 @@ packages=(
     lld                     # wasm-ld
     wasi-libc               # headers and C library
     libclang-rt-dev-wasm32  # the compiler's runtime library
+    curl                    # asks the example servers
     jq                      # edits the config.json of bundles
     procps                  # ps, whose table `runwasm ps` shows
     shellcheck              # checks the scripts

@@ -9,6 +9,7 @@ mod cache;
 mod cli;
 mod containerd;
 mod harness;
+mod http;
 mod linux;
 mod memory;
 mod podman;
@@ -70,6 +71,7 @@ fn trials() -> Vec<Trial> {
         cache::our_tests(),
         memory::tests(),
         settings::our_tests(),
+        http::our_tests(),
         soak::our_tests(),
         shim::tests(),
         containerd::tests(),

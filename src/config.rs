@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -19,8 +20,8 @@ use crate::sys::identity;
 /// The node's configuration.
 pub const SYSTEM_FILE: &str = "/etc/runwasm/config.toml";
 
-/// The section whose settings a container may have of its own. The others protect the node.
-const OF_CONTAINERS: &str = "guest";
+/// The sections whose settings a container may have of its own. The others protect the node.
+const OF_CONTAINERS: [&str; 2] = ["guest", "http"];
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub compile: Compile,
     /// What a wasm guest may use.
     pub guest: Guest,
+    /// What serves HTTP.
+    pub http: Http,
     /// Defaults of the shim's options, which the shim reads.
     pub shim: Table,
 }
@@ -91,6 +94,46 @@ pub struct Guest {
     /// The most memory of a guest: linear memories and tables together. What the container's
     /// memory limit leaves bounds it as well.
     pub memory: Option<Size>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where to listen, if neither this nor `WASMTIME_HTTP_PROXY_SOCKET_ADDR` in the container's
+    /// environment says so: `0.0.0.0:8080`.
+    pub listen: Option<SocketAddr>,
+    /// How many connections may wait to be accepted; `WASMTIME_HTTP_BACKLOG` or
+    /// `WASMTIME_HTTP_PROXY_BACKLOG` in the environment if not set, else 1024.
+    pub backlog: Option<u32>,
+    /// The most requests at once; more are answered 503.
+    pub requests: u32,
+    /// The longest, in seconds, that a request may take until its response begins, and the
+    /// guest's work for it after that.
+    pub timeout: u64,
+    /// The largest request body; a larger one is answered 413.
+    pub body: Size,
+    /// How many requests an instance serves that may serve several (WASI 0.3).
+    pub reuse: usize,
+    /// The longest, in seconds, that requests may go on after SIGTERM.
+    pub drain: u64,
+    /// Whether each request is logged on standard error.
+    pub access_log: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            backlog: None,
+            requests: 512,
+            timeout: 60,
+            body: Size(1 << 30),
+            reuse: 128,
+            drain: 10,
+            access_log: false,
+        }
+    }
 }
 
 /// A number of bytes: in the file an integer, or text such as `"64MiB"`.
@@ -202,9 +245,10 @@ fn usual_file() -> PathBuf {
 
 fn annotation(key: &str, value: &str, name: &str) -> Result<Table> {
     let section = key.split('.').next().unwrap_or_default();
-    if section != OF_CONTAINERS {
+    if !OF_CONTAINERS.contains(&section) {
         return Err(Error::invalid(format!(
-            "annotation {name}: unknown, or not a container's to set; those of {PREFIX}{OF_CONTAINERS}.* are"
+            "annotation {name}: unknown, or not a container's to set; those of {} are",
+            OF_CONTAINERS.map(|section| format!("{PREFIX}{section}.*")).join(" and ")
         )));
     }
     layer(key, value, &format!("annotation {name}={value}"))

@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("clang", "clang lld wasi-libc libclang-rt-14-dev-wasm32"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
+    ("curl", "curl"),
     ("env", "coreutils"),
     ("podman", "podman conmon"),
     ("runc", "runc"),

@@ -13,7 +13,7 @@ use oci_spec::runtime::Spec;
 
 use super::executor::EXEC_FAILED;
 use super::without_proc::AppArmor;
-use crate::config::Sources;
+use crate::config::{self, Sources};
 use crate::error::{Context, Result};
 use crate::oci::guest::Guest;
 use crate::oci::workload::WasmFile;
@@ -36,6 +36,8 @@ pub struct WasmExecutor {
     pub prepared: Prepared,
     /// What it sees.
     pub guest: Guest,
+    /// How it serves, if it is a server.
+    pub http: config::Http,
     /// The AppArmor profile to enter.
     pub apparmor: Option<AppArmor>,
     /// For the process title and environment.
@@ -56,6 +58,7 @@ impl WasmExecutor {
         Ok(Self {
             prepared: prepare(file, &config, announce)?,
             guest: Guest::new(spec, &process, &config.guest),
+            http: config.http,
             apparmor: AppArmor::take(spec)?,
             strings: StringArea::locate(),
             dumpable: !identity::is_host_root(),
@@ -111,7 +114,7 @@ impl WasmExecutor {
         descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &self.prepared.descriptors)
             .os(|| "close descriptors")?;
         drop_capabilities().os(|| "drop capabilities")?;
-        command::run(&self.prepared, &self.guest)
+        command::run(&self.prepared, &self.guest, &self.http)
     }
 }
 

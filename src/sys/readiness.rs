@@ -3,6 +3,7 @@
 use std::io::{self, Stdin};
 use std::os::fd::OwnedFd;
 
+use nix::sys::signalfd::SignalFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,4 +22,13 @@ pub fn watched(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Ow
     // SAFETY: the descriptor is owned by the registration, so it stays open and the same for as
     // long as that lives.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// Registers a signalfd with the current event loop.
+///
+/// # Errors
+/// When there is no event loop, or epoll is short of memory.
+pub fn signals(signals: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    // SAFETY: a SignalFd owns its descriptor, always the same one, until it is dropped.
+    unsafe { AsyncFd::register_with_interest(signals, Interest::READABLE) }.map_err(io::Error::from)
 }

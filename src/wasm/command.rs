@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
-use wasmtime::component::ResourceTable;
+use tokio::runtime::{Builder, Runtime};
+use wasmtime::InstancePre;
+use wasmtime::component::{Accessor, ResourceTable};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
+use wasmtime_wasi_http::WasiHttpCtx;
 
+use super::http;
 use super::limits::Budget;
 use super::module::{ComponentState, CoreState, Prepared, Program, store};
 use super::stdio::{Input, Output};
+use crate::config;
 use crate::error::{Context, Result};
 use crate::oci::guest::{Guest, preopens};
 use crate::sys::descriptors::close_abandoned;
@@ -17,50 +22,81 @@ pub const TRAP: i32 = 134;
 
 /// Instantiates `prepared` with the view `guest` has, calls it, and returns its exit code: what
 /// it passed to `proc_exit`, 0 after a normal return, 1 when `wasi:cli/run` returns an error,
-/// [`TRAP`] after a trap, whose message and wasm backtrace go to standard error.
+/// [`TRAP`] after a trap, whose message and wasm backtrace go to standard error. A server serves
+/// until a signal ends it.
 ///
 /// Must run inside the container, in a process without other threads; it opens the preopened
 /// directories and seeds the random source here, so nothing is shared with other containers.
 /// `prepared` must neither be run again nor dropped: its descriptors are closed.
 ///
 /// # Errors
-/// When the guest's view cannot be set up: a directory or a standard stream cannot be opened.
-pub fn run(prepared: &Prepared, guest: &Guest) -> Result<i32> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .os(|| "start the event loop")?;
-    let mut wasi = context(guest)?;
-    let ended = runtime.block_on(async {
-        match &*prepared.program {
-            Program::Core { instance, calls } => {
-                let state = CoreState { wasi: wasi.build_p1(), limits: Budget::new(guest.memory) };
-                let mut store = store(instance.module().engine(), state, |s| &mut s.limits);
-                let instance = instance.instantiate_async(&mut store).await?;
-                close_abandoned(&prepared.descriptors);
-                for name in calls {
-                    let function = instance.get_func(&mut store, name);
-                    let function = function.ok_or_else(|| wasmtime::format_err!("no `{name}`"))?;
-                    let mut results: Vec<_> =
-                        function.ty(&store).results().map(|ty| default_value(&ty)).collect();
-                    function.call_async(&mut store, &[], &mut results).await?;
-                }
-                Ok(0)
-            }
-            Program::Command(command) => {
-                let table = ResourceTable::new();
-                let state =
-                    ComponentState { wasi: wasi.build(), table, limits: Budget::new(guest.memory) };
-                let mut store = store(command.engine(), state, |s| &mut s.limits);
+/// When the guest's view cannot be set up: a directory or a standard stream cannot be opened, an
+/// address is taken.
+pub fn run(prepared: &Prepared, guest: &Guest, http: &config::Http) -> Result<i32> {
+    let closing = || close_abandoned(&prepared.descriptors);
+    let ended = match &*prepared.program {
+        Program::Server(server) => return http::serve(prepared, server, guest, http),
+        Program::Core { instance, calls } => {
+            let state =
+                CoreState { wasi: context(guest)?.build_p1(), limits: Budget::new(guest.memory) };
+            event_loop()?.block_on(call_module(instance, calls, state, closing))
+        }
+        Program::Command(command) => {
+            let state = component_state(guest, Budget::new(guest.memory))?;
+            event_loop()?.block_on(async {
+                let mut store = store(command.engine(), state, |state| &mut state.limits);
                 let command = command.instantiate_async(&mut store).await?;
-                close_abandoned(&prepared.descriptors);
+                closing();
                 let result = command.wasi_cli_run().call_run(&mut store).await?;
                 Ok(i32::from(result.is_err()))
-            }
+            })
         }
-    });
+        Program::ConcurrentCommand(command) => {
+            let state = component_state(guest, Budget::new(guest.memory))?;
+            event_loop()?.block_on(async {
+                let mut store = store(command.engine(), state, |state| &mut state.limits);
+                let command = command.instantiate_async(&mut store).await?;
+                closing();
+                let run = async |store: &Accessor<_>| command.wasi_cli_run().call_run(store).await;
+                let result = store.run_concurrent(run).await??;
+                Ok(i32::from(result.is_err()))
+            })
+        }
+    };
     Ok(ended.unwrap_or_else(|error: wasmtime::Error| exit_code(&prepared.name, &error)))
+}
+
+fn event_loop() -> Result<Runtime> {
+    let mut runtime = Builder::new_current_thread();
+    runtime.enable_io().enable_time().build().os(|| "start the event loop")
+}
+
+async fn call_module(
+    instance: &InstancePre<CoreState>,
+    calls: &[String],
+    state: CoreState,
+    closing: impl FnOnce(),
+) -> wasmtime::Result<i32> {
+    let mut store = store(instance.module().engine(), state, |state| &mut state.limits);
+    let instance = instance.instantiate_async(&mut store).await?;
+    closing();
+    for name in calls {
+        let function = instance.get_func(&mut store, name);
+        let function = function.ok_or_else(|| wasmtime::format_err!("no `{name}`"))?;
+        let mut results: Vec<_> =
+            function.ty(&store).results().map(|ty| default_value(&ty)).collect();
+        function.call_async(&mut store, &[], &mut results).await?;
+    }
+    Ok(0)
+}
+
+/// What the store of a component holds for a guest with this view.
+///
+/// # Errors
+/// When a directory cannot be opened.
+pub(super) fn component_state(guest: &Guest, limits: Budget) -> Result<ComponentState> {
+    let (wasi, table) = (context(guest)?.build(), ResourceTable::new());
+    Ok(ComponentState { wasi, table, limits, http: WasiHttpCtx::new() })
 }
 
 /// A place for a result; the call overwrites it.

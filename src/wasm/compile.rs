@@ -12,8 +12,10 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
+use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 
+use super::engine::{Profile, for_compiling};
 use crate::config::Compile;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::identity;
@@ -134,12 +136,46 @@ pub fn child(memory: u64, time: u64) -> Result<()> {
     confine(memory, time)?;
     let mut wasm = Vec::new();
     std::io::stdin().lock().read_to_end(&mut wasm).os(|| "read the module")?;
-    let engine = super::engine::for_compiling()?;
+    let engine = for_compiling(profile(&wasm))?;
     let code = translate(&engine, &wasm)?;
     let mut output = File::from(
         std::os::fd::AsFd::as_fd(&std::io::stdout()).try_clone_to_owned().os(|| "stdout")?,
     );
     output.write_all(&code).os(|| "write the compiled module")
+}
+
+/// What the machine code of `wasm` must be able to do, from the names that it imports and exports.
+/// A name in a module, or in what is no wasm at all, has no such meaning.
+fn profile(wasm: &[u8]) -> Profile {
+    let mut profile = Profile::Plain;
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(wasm).map_while(|payload| payload.ok()) {
+        let names: Vec<&str> = match payload {
+            // The sections of components within are not its own.
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth += 1;
+                continue;
+            }
+            Payload::End(_) => {
+                depth -= 1;
+                continue;
+            }
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                section.into_iter().flatten().map(|import| import.name.name).collect()
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                section.into_iter().flatten().map(|export| export.name.name).collect()
+            }
+            _ => continue,
+        };
+        if names.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3.")) {
+            return Profile::Concurrent;
+        }
+        if names.iter().any(|name| name.starts_with("wasi:http/incoming-handler@")) {
+            profile = Profile::Interruptible;
+        }
+    }
+    profile
 }
 
 fn translate(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>> {

@@ -1,6 +1,8 @@
 //! Bounding what a guest allocates.
 
 use std::mem::size_of;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
@@ -9,7 +11,9 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug)]
 pub struct Budget {
     /// In bytes.
-    left: usize,
+    left: Arc<AtomicUsize>,
+    /// What this guest has of it.
+    taken: usize,
     /// What the last request was granted, which is given back if it fails all the same.
     granted: usize,
 }
@@ -17,21 +21,34 @@ pub struct Budget {
 impl Budget {
     /// A budget of `bytes`; without, only the kernel sets a limit.
     pub fn new(bytes: Option<usize>) -> Self {
-        Self { left: bytes.unwrap_or(usize::MAX), granted: 0 }
+        Self { left: Arc::new(bytes.unwrap_or(usize::MAX).into()), taken: 0, granted: 0 }
     }
 
     fn grant(&mut self, bytes: usize) -> bool {
-        let Some(left) = self.left.checked_sub(bytes) else {
-            self.granted = 0;
-            return false;
-        };
-        self.left = left;
-        self.granted = bytes;
-        true
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        self.granted = if taken.is_ok() { bytes } else { 0 };
+        self.taken += self.granted;
+        taken.is_ok()
     }
 
     fn take_back(&mut self) {
-        self.left += std::mem::take(&mut self.granted);
+        let granted = std::mem::take(&mut self.granted);
+        self.taken -= granted;
+        self.left.fetch_add(granted, Ordering::Relaxed);
+    }
+
+    /// The budget of another guest.
+    pub fn share(&self) -> Self {
+        Self { left: self.left.clone(), taken: 0, granted: 0 }
+    }
+}
+
+/// What a guest had goes to the others.
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.left.fetch_add(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -94,5 +111,15 @@ mod tests {
         assert!(!budget.memory_growing(1000, 1001, None).unwrap());
         budget.memory_grow_failed(wasmtime::format_err!("refused")).unwrap();
         assert!(!budget.memory_growing(1000, 1001, None).unwrap());
+    }
+
+    #[test]
+    fn guests_of_one_container_share_what_it_has() {
+        let all = Budget::new(Some(1000));
+        let (mut first, mut second) = (all.share(), all.share());
+        assert!(first.memory_growing(0, 700, None).unwrap());
+        assert!(!second.memory_growing(0, 700, None).unwrap());
+        drop(first);
+        assert!(second.memory_growing(0, 700, None).unwrap());
     }
 }

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod command;
 pub mod compile;
 pub mod engine;
+pub mod http;
 pub mod limits;
 pub mod memory_file;
 pub mod module;

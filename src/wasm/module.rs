@@ -5,16 +5,24 @@ use std::fs::File;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use wasmtime::component::{Component, Linker as ComponentLinker, ResourceTable};
+use wasmtime::component::{
+    Component, InstancePre as ComponentInstancePre, Linker as ComponentLinker, ResourceTable,
+};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::p3::bindings::CommandPre as ConcurrentCommandPre;
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::ProxyPre as HandlerPre;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::cache::Cache;
 use super::compile::Progress;
+use super::engine::{self, Profile};
 use super::limits::Budget;
-use super::{engine, memory_file};
+use super::memory_file;
 use crate::config::Config;
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::rootfs::head;
@@ -43,6 +51,15 @@ pub struct ComponentState {
     pub table: ResourceTable,
     /// Bounds memory.
     pub limits: Budget,
+    /// The host of outgoing and incoming HTTP.
+    pub http: WasiHttpCtx,
+}
+
+impl WasiHttpView for ComponentState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let hooks = Default::default();
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks }
+    }
 }
 
 impl WasiView for ComponentState {
@@ -72,8 +89,12 @@ pub enum Program {
         /// `_start`, or `_initialize` and the export that was asked for.
         calls: Vec<String>,
     },
-    /// A component that exports `wasi:cli/run`.
+    /// A component that exports `wasi:cli/run` of WASI 0.2.
     Command(CommandPre<ComponentState>),
+    /// A component that exports `wasi:cli/run` of WASI 0.3.
+    ConcurrentCommand(ConcurrentCommandPre<ComponentState>),
+    /// A component that exports a handler of `wasi:http`.
+    Server(ProxyPre<ComponentState>),
 }
 
 /// Compiles or loads `file`, checks it and links it. `progress` is told how long a compilation
@@ -84,11 +105,10 @@ pub enum Program {
 /// provides, no `_start` or no export of the name asked for.
 pub fn prepare(file: &WasmFile, config: &Config, progress: Progress) -> Result<Prepared> {
     let name = file.path.display().to_string();
-    let engine = engine::for_running()?;
-    let (code, descriptors) = load(file, &name, &engine, config, progress)?;
+    let (code, descriptors) = load(file, &name, config, progress)?;
     let program = match code {
-        Code::Module(module) => link_module(&engine, &module, file.export.as_deref()),
-        Code::Component(component) => link_component(&engine, &component, file),
+        Code::Module(module) => link_module(&module, file.export.as_deref()),
+        Code::Component(component) => link_component(&component, file),
     };
     let program =
         program.context(ErrorKind::InvalidArgument, || format!("{name} cannot be run"))?;
@@ -101,7 +121,7 @@ pub fn prepare(file: &WasmFile, config: &Config, progress: Progress) -> Result<P
 /// As [`prepare`], except that what it imports and exports does not matter.
 pub fn compile_into_cache(file: &WasmFile, config: &Config, progress: Progress) -> Result<()> {
     let name = file.path.display().to_string();
-    load(file, &name, &engine::for_running()?, config, progress).map(drop)
+    load(file, &name, config, progress).map(drop)
 }
 
 /// Machine code that is loaded, and not linked.
@@ -114,7 +134,6 @@ enum Code {
 fn load(
     file: &WasmFile,
     name: &str,
-    engine: &Engine,
     config: &Config,
     progress: Progress,
 ) -> Result<(Code, Vec<RawFd>)> {
@@ -122,11 +141,21 @@ fn load(
     let is_component = head::<8>(&wasm).is_ok_and(|head| head.get(4..) == Some(&COMPONENT));
     Cache::open(config, progress).load(&wasm, name, |artefact| {
         let code = match is_component {
-            true => Code::Component(artefact::map_component(engine, artefact)?),
-            false => Code::Module(artefact::map_module(engine, artefact)?),
+            true => Code::Component(map_component(artefact)?),
+            false => {
+                let engine = engine::for_running(Profile::Plain)?;
+                Code::Module(artefact::map_module(&engine, artefact)?)
+            }
         };
         Ok((code, descriptors::others_of(artefact)?))
     })
+}
+
+/// Maps a component with the engine it was compiled for: only that one takes it.
+fn map_component(artefact: &File) -> wasmtime::Result<Component> {
+    let [first, rest @ ..] = Profile::ALL;
+    let map = |profile| artefact::map_component(&engine::for_running(profile)?, artefact);
+    map(first).or_else(|error| rest.into_iter().find_map(|profile| map(profile).ok()).ok_or(error))
 }
 
 fn binary(file: &WasmFile, name: &str) -> Result<File> {
@@ -138,12 +167,8 @@ fn binary(file: &WasmFile, name: &str) -> Result<File> {
         .context(ErrorKind::InvalidArgument, || format!("{name} is not valid text"))
 }
 
-fn link_module(
-    engine: &Engine,
-    module: &Module,
-    export: Option<&str>,
-) -> wasmtime::Result<Program> {
-    let mut linker: Linker<CoreState> = Linker::new(engine);
+fn link_module(module: &Module, export: Option<&str>) -> wasmtime::Result<Program> {
+    let mut linker: Linker<CoreState> = Linker::new(module.engine());
     // wasmtime's proc_exit traps for 126 and above; see `proc_exit`.
     linker.allow_shadowing(true);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state| &mut state.wasi)?;
@@ -195,26 +220,44 @@ fn check_call(module: &Module, name: &str) -> wasmtime::Result<()> {
     }
 }
 
-fn link_component(
-    engine: &Engine,
-    component: &Component,
-    file: &WasmFile,
-) -> wasmtime::Result<Program> {
+fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {
     if let Some(export) = &file.export {
         wasmtime::bail!("`#{export}` names an export of a core module, and this is a component");
     }
+    let engine = component.engine();
+    let ty = component.component_type();
+    let imports = |prefix: &str| ty.imports(engine).any(|(name, _)| name.starts_with(prefix));
+    let concurrent =
+        ty.imports(engine).any(|(name, _)| name.starts_with("wasi:") && name.contains("@0.3."));
     let mut linker: ComponentLinker<ComponentState> = ComponentLinker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    if concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    }
+    if imports("wasi:http/") {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        if concurrent {
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        }
+    }
     let instance = linker.instantiate_pre(component)?;
-    let command = CommandPre::new(instance).map_err(|_| {
-        let exports: Vec<_> =
-            component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
+    program_of(instance).ok_or_else(|| {
+        let exports: Vec<_> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
         wasmtime::format_err!(
-            "it exports no wasi:cli/run of WASI 0.2; its exports: {}",
+            "it exports neither wasi:cli/run nor a handler of wasi:http; its exports: {}",
             if exports.is_empty() { "none".to_owned() } else { exports.join(", ") }
         )
-    })?;
-    Ok(Program::Command(command))
+    })
+}
+
+/// What to do with a component, by what it exports. One that is both a server and a command is a
+/// server, as in runwasi.
+fn program_of(instance: ComponentInstancePre<ComponentState>) -> Option<Program> {
+    let service = ServicePre::new(instance.clone()).map(ProxyPre::P3).map(Program::Server);
+    let server = || HandlerPre::new(instance.clone()).map(ProxyPre::P2).map(Program::Server);
+    let concurrent = || ConcurrentCommandPre::new(instance.clone()).map(Program::ConcurrentCommand);
+    let command = || CommandPre::new(instance.clone()).map(Program::Command);
+    service.or_else(|_| server()).or_else(|_| concurrent()).or_else(|_| command()).ok()
 }
 
 /// A store whose memory stays within `limits`.
@@ -225,6 +268,8 @@ pub(super) fn store<T: 'static>(
 ) -> Store<T> {
     let mut store = Store::new(engine, state);
     store.limiter(move |state| limits(state));
+    // Only servers count epochs; the code of all others never looks.
+    store.set_epoch_deadline(u64::MAX);
     store
 }
 
