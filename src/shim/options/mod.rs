@@ -50,7 +50,13 @@ pub struct Options {
     #[serde(rename = "guest")]
     #[allow(missing_docs, reason = "as above")]
     pub guest: Table,
+    #[serde(rename = "http")]
+    #[allow(missing_docs, reason = "as above")]
+    pub http: Table,
 }
+
+/// The sections of the configuration file that options may have.
+const SECTIONS: [&str; 4] = ["cache", "compile", "guest", "http"];
 
 /// A text with options in TOML, and what an error calls it.
 struct Text {
@@ -124,10 +130,14 @@ impl Options {
         Ok(options)
     }
 
+    fn sections(&self) -> [(&'static str, &Table); 4] {
+        let tables = [&self.cache, &self.compile, &self.guest, &self.http];
+        std::array::from_fn(|index| (SECTIONS[index], tables[index]))
+    }
+
     /// The settings that are for the runtime, each as `SECTION.KEY=VALUE`.
     pub fn settings(&self) -> Vec<String> {
-        let sections = [("cache", &self.cache), ("compile", &self.compile), ("guest", &self.guest)];
-        let settings = sections.into_iter().flat_map(|(section, table)| {
+        let settings = self.sections().into_iter().flat_map(|(section, table)| {
             table.iter().map(move |(key, value)| {
                 let value = match value {
                     // Text that reads as something else is quoted.
@@ -146,8 +156,7 @@ impl Options {
 
     /// Reads the settings as the runtime will, so that a mistake is told before anything is made.
     fn check_settings(&self) -> Result<()> {
-        let sections = [("cache", &self.cache), ("compile", &self.compile), ("guest", &self.guest)];
-        for (section, table) in sections {
+        for (section, table) in self.sections() {
             let settings = Table::from_iter([(section.to_owned(), Value::Table(table.clone()))]);
             Config::deserialize(settings).map_err(|error| {
                 let reason = error.message().trim().replace('\n', ", ");
@@ -208,7 +217,7 @@ fn from_file(path: &Path) -> Result<Table> {
     let mut file: Table = text.parse()?;
     let Some(Value::Table(shim)) = file.remove("shim") else { return Ok(Table::new()) };
     // They would be about the file itself.
-    match ["ConfigFile", "cache", "compile", "guest"].iter().find(|key| shim.contains_key(**key)) {
+    match SECTIONS.iter().chain(&["ConfigFile"]).find(|key| shim.contains_key(**key)) {
         Some(key) => Err(Error::invalid(format!("{}: {key} cannot be in [shim]", path.display()))),
         None => Ok(shim),
     }
