@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import time
 from dataclasses import dataclass, field
 
 import bundle
@@ -12,6 +13,10 @@ import measure
 WASM = "runwasm"
 LINUX = "runwasm, Linux"
 FLOOR = "wasmtime"
+
+# Seconds before each measurement: what the kernel still does for one contender, such as freeing
+# its cgroup, or waiting for a quiescent state on its behalf, is not to slow or help the next.
+REST = 0.05
 
 
 @dataclass
@@ -106,6 +111,7 @@ class Lab:
         for _ in range(rounds or self.rounds):
             random.shuffle(order)
             for contender in order:
+                time.sleep(REST)
                 action(contender, lambda name, value, c=contender: self.keep(name, c.name, value))
 
     def keep(self, result, contender, value):

@@ -1,8 +1,6 @@
 //! The container's cgroup.
 
-use std::fs;
-use std::io::ErrorKind as IoErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use libcgroups::common::{
@@ -12,6 +10,7 @@ use libcgroups::common::{
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
+use super::hierarchies::Cgroup;
 use super::state::Record;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::pidfd::PidFd;
@@ -104,45 +103,13 @@ pub fn kill_all(manager: &AnyCgroupManager) -> Result<()> {
 /// # Errors
 /// As [`kill_all`] and [`remove`].
 pub fn clear(record: &Record, id: &str) -> Result<()> {
-    if !record.systemd_cgroup && remove_empty(&record.cgroup_path) {
+    let cgroup = Cgroup::find(&record.cgroup_path).filter(|_| !record.systemd_cgroup);
+    if cgroup.is_some_and(|cgroup| cgroup.remove_empty()) {
         return Ok(());
     }
     let manager = manager(record, id)?;
     kill_all(&manager)?;
     remove(&manager)
-}
-
-/// Removes a cgroup in which nothing is left, and says whether it is gone: the kernel refuses
-/// when there are processes or cgroups in it.
-///
-/// libcgroups would do it too, but under cgroup v1 it reads the table of mounts anew for each
-/// controller, which takes longer than everything else in `delete`.
-fn remove_empty(path: &Path) -> bool {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    if relative.components().any(|part| !matches!(part, Component::Normal(_))) {
-        return false;
-    }
-    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else {
-        return false;
-    };
-    let mut hierarchies = mounts.lines().filter_map(hierarchy).peekable();
-    // All are tried, also after one that is not empty.
-    hierarchies.peek().is_some()
-        && hierarchies.fold(true, |gone, mount| match fs::remove_dir(mount.join(relative)) {
-            Ok(()) => gone,
-            Err(error) => gone && error.kind() == IoErrorKind::NotFound,
-        })
-}
-
-/// The mount point of a hierarchy with controllers, if that is what a line of mountinfo describes
-/// (proc_pid_mountinfo(5)).
-fn hierarchy(line: &str) -> Option<PathBuf> {
-    let (mount, source) = line.split_once(" - ")?;
-    let mut source = source.split(' ');
-    let kind = source.next()?;
-    let named = source.next_back()?.split(',').any(|option| option.starts_with("name="));
-    let point = mount.split(' ').nth(4)?;
-    (matches!(kind, "cgroup" | "cgroup2") && !named).then(|| PathBuf::from(point))
 }
 
 /// Removes the cgroup. One that is gone, or was never made, is fine.
@@ -151,25 +118,4 @@ fn hierarchy(line: &str) -> Option<PathBuf> {
 /// When a process is still in it.
 pub fn remove(manager: &AnyCgroupManager) -> Result<()> {
     manager.remove().context(ErrorKind::Os, || "remove the container's cgroup")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hierarchies_are_told_from_other_mounts() {
-        let point = |text: &str| Some(PathBuf::from(text));
-        let line = |rest: &str| hierarchy(&format!("34 31 0:28 / /sys/fs/cgroup/x rw {rest}"));
-        assert_eq!(line("- cgroup cgroup rw,cpu,cpuacct"), point("/sys/fs/cgroup/x"));
-        assert_eq!(line("shared:9 - cgroup2 cgroup2 rw"), point("/sys/fs/cgroup/x"));
-        assert_eq!(line("- cgroup cgroup rw,xattr,name=systemd"), None);
-        assert_eq!(line("- tmpfs tmpfs rw"), None);
-        assert_eq!(hierarchy(""), None);
-    }
-
-    #[test]
-    fn a_path_that_leads_elsewhere_is_left_to_libcgroups() {
-        assert!(!remove_empty(Path::new("/a/../b")));
-    }
 }

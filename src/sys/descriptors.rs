@@ -1,8 +1,9 @@
 //! Closing file descriptors by range, and passing them on by number.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -31,6 +32,16 @@ pub fn close_from(first: RawFd, kept: &[RawFd]) -> io::Result<()> {
 pub fn is_open(fd: RawFd) -> bool {
     // SAFETY: no memory is passed and nothing is changed.
     unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Writes `bytes` to `fd`, which another part of the program owns.
+///
+/// # Errors
+/// As write(2).
+pub fn write_to(fd: RawFd, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: it is not closed here, whatever it is.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+    (&*file).write_all(bytes)
 }
 
 /// Closes `fds`, which something that is never used or dropped again still owns.

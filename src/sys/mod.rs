@@ -6,6 +6,7 @@ pub mod artefact;
 pub mod descriptors;
 pub mod device_filter;
 pub mod environment;
+pub mod fork;
 pub mod identity;
 pub mod loopback;
 pub mod names;
