@@ -43,7 +43,7 @@ fn wasm_on_cgroups_v2() -> Result {
 }
 
 fn shim_on_cgroups_v2() -> Result {
-    all_hold(&["shim".to_owned()])
+    all_hold(&["shim".to_owned(), "shim-systemd".to_owned()])
 }
 
 /// All checks of a workload, whoever makes the cgroup: the runtime or systemd, for root or for

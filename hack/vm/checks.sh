@@ -24,7 +24,10 @@ main() {
     done
     if [[ -x /checks/suite ]]; then
         check suite linux_half_of_the_suite
-        [[ $runtime != */runwasm ]] || check shim shim_without_containerd
+        if [[ $runtime == */runwasm ]]; then
+            check shim shim_without_containerd
+            check shim-systemd shim_with_systemd
+        fi
     fi
     echo end
 }
@@ -468,6 +471,25 @@ linux_half_of_the_suite() {
 
 shim_without_containerd() {
     RUNTIME=$runtime HOME=/root /checks/suite shim_linux::
+}
+
+# As a node configures it whose kubelet has systemd as its cgroup driver.
+shim_with_systemd() {
+    local seen=$work/scopes trial
+    mkdir -p /etc/runwasm
+    printf '[shim]\nSystemdCgroup = true\n' >/etc/runwasm/config.toml
+    : >"$seen"
+    while [[ -e $seen ]]; do
+        find $cgroups/system.slice -maxdepth 1 -name 'runwasm-*.scope' >>"$seen"
+        sleep 0.2
+    done &
+    # Not the others: when a container ends, systemd removes its cgroup, with the statistics.
+    for trial in update_of_linux pause_stops_the_processes; do
+        RUNTIME=$runtime HOME=/root /checks/suite shim_linux::$trial
+    done
+    rm /etc/runwasm/config.toml
+    [[ -s $seen ]] || fail "systemd made no scope"
+    rm "$seen"
 }
 
 main

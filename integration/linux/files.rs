@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::bundle::Bundle;
 use crate::harness::container::Container;
-use crate::harness::{Result, suite, trials};
+use crate::harness::{Result, runtime, suite, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials!["linux": readonly_root, writable_root, host_root_is_out_of_reach, tmpfs,
@@ -65,7 +65,8 @@ fn bind_mount_of_a_file() -> Result {
     Ok(())
 }
 
-/// Kubernetes' volumes with propagation make containerd ask for "rslave" or "rshared".
+/// Kubernetes' volumes with propagation make containerd ask for "rslave" or "rshared". runc sets it
+/// before the root is a mount, so that it is only in effect on hosts whose root is shared.
 fn propagation_of_the_root() -> Result {
     for name in ["private", "rprivate", "slave", "rslave", "shared", "rshared"] {
         let bundle = Bundle::linux(&["cat", "/proc/self/mountinfo"])?
@@ -73,7 +74,8 @@ fn propagation_of_the_root() -> Result {
         let text = bundle.run()?.success()?.text();
         let line = text.lines().find(|line| line.split(' ').nth(4) == Some("/"));
         let shared = line.ok_or("no mount at /")?.contains(" shared:");
-        assert_eq!(shared, name.ends_with("shared"), "{name}: {text}");
+        let as_named = shared == name.ends_with("shared");
+        assert!(as_named || !runtime::is_ours(), "{name}: {text}");
     }
     Ok(())
 }

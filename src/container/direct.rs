@@ -42,7 +42,9 @@ pub fn can_launch(args: &ContainerArgs) -> bool {
     };
     let process = args.spec.process().as_ref();
     let affinity = process.is_some_and(|process| process.exec_cpu_affinity().is_some());
+    // systemd has to be told the process's number on the host.
     !affinity
+        && !args.cgroup_config.systemd_cgroup
         && !args.spec.linux().as_ref().is_none_or(takes_more)
         && rootless_required(syscall.as_ref()).is_ok_and(|rootless| !rootless)
 }
@@ -75,9 +77,7 @@ pub fn launch(args: &ContainerArgs) -> Result<Pid> {
 
 /// The cgroup, where there is a faster way to join it than by libcgroups.
 fn cgroup_of_version_1(args: &ContainerArgs) -> Option<Cgroup> {
-    let config = &args.cgroup_config;
-    let ours = !config.systemd_cgroup && !cgroup::is_v2();
-    ours.then(|| Cgroup::find(&config.cgroup_path)).flatten()
+    (!cgroup::is_v2()).then(|| Cgroup::find(&args.cgroup_config.cgroup_path)).flatten()
 }
 
 /// Forks, so that the new process is in the PID namespace of the spec and this one stays.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use log::debug;
@@ -12,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use crate::error::{Context, Error, Result};
+use crate::shim::process::Process;
 use crate::shim::stats::{Cgroups, keyed};
 use crate::sys::readiness::watched;
 
@@ -24,25 +26,42 @@ pub struct Watch {
 /// What was told of what the kernel has counted.
 struct Account {
     counter: PathBuf,
+    counted: AtomicU64,
     told: Mutex<u64>,
     tell: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Watch {
-    /// Calls `tell` when the kernel kills in `cgroups` for want of memory.
-    pub fn start(cgroups: &Cgroups, tell: impl Fn() + Send + Sync + 'static) -> Result<Self> {
+    /// Calls `tell` when the kernel kills in `cgroups` for want of memory, but not while `init` is
+    /// being started: that is told first.
+    pub fn start(
+        cgroups: &Cgroups,
+        init: Arc<Process>,
+        tell: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self> {
         let (directory, file) = match cgroups {
             Cgroups::V1(directories) => (directories.get("memory"), "memory.oom_control"),
             Cgroups::V2(directory) => (Some(directory), "memory.events"),
         };
         let directory = directory.ok_or_else(|| Error::not_found("no memory controller"))?;
         let counter = directory.join(file);
-        let account = Arc::new(Account { counter, told: Mutex::new(0), tell: Box::new(tell) });
+        let account = Arc::new(Account {
+            counter,
+            counted: AtomicU64::new(0),
+            told: Mutex::new(0),
+            tell: Box::new(tell),
+        });
         let task = match cgroups {
-            Cgroups::V1(_) => tokio::spawn(wait_v1(subscribe(directory)?, account.clone())),
-            Cgroups::V2(_) => tokio::spawn(wait_v2(open(&account.counter)?, account.clone())),
+            Cgroups::V1(_) => tokio::spawn(wait_v1(subscribe(directory)?, account.clone(), init)),
+            Cgroups::V2(_) => tokio::spawn(wait_v2(open(&account.counter)?, account.clone(), init)),
         };
         Ok(Self { account, task: task.abort_handle() })
+    }
+
+    /// Takes note of what the kernel has counted, without telling it. With the last process
+    /// systemd removes the cgroup, so this comes first when one has ended.
+    pub fn look(&self) {
+        self.account.look();
     }
 
     /// Tells now what is still to be told, so that it comes before the end of the process.
@@ -58,9 +77,15 @@ impl Drop for Watch {
 }
 
 impl Account {
+    /// How many kills the kernel has counted, as far as is known.
+    fn look(&self) -> u64 {
+        let counted = keyed(&self.counter).get("oom_kill").copied().unwrap_or_default();
+        counted.max(self.counted.fetch_max(counted, Ordering::Relaxed))
+    }
+
     /// Tells if the kernel has counted more than was told.
     fn compare(&self) {
-        let counted = keyed(&self.counter).get("oom_kill").copied().unwrap_or_default();
+        let counted = self.look();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if counted > *told {
             *told = counted;
@@ -68,13 +93,20 @@ impl Account {
         }
     }
 
-    /// Tells of a kill that is about to be counted.
-    fn ahead(&self) {
-        let counted = keyed(&self.counter).get("oom_kill").copied().unwrap_or_default();
+    /// Tells of a kill that is about to be counted, unless something was told since `before`.
+    fn ahead(&self, before: u64) {
+        let counted = self.look();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told > before {
+            return;
+        }
         // Two kills in a row can be one piece of news.
-        *told = (*told + 1).max(counted);
+        *told = (before + 1).max(counted);
         (self.tell)();
+    }
+
+    fn told(&self) -> u64 {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,7 +122,7 @@ fn subscribe(memory: &Path) -> Result<AsyncFd<OwnedFd>> {
     watched(event, Interest::READABLE).os(|| "wait for events")
 }
 
-async fn wait_v1(event: AsyncFd<OwnedFd>, account: Arc<Account>) {
+async fn wait_v1(event: AsyncFd<OwnedFd>, account: Arc<Account>, init: Arc<Process>) {
     loop {
         let count = &mut [0; 8];
         let read =
@@ -102,7 +134,9 @@ async fn wait_v1(event: AsyncFd<OwnedFd>, account: Arc<Account>) {
         if !account.counter.exists() {
             return;
         }
-        account.ahead();
+        let before = account.told();
+        let _started = init.starting.lock().await;
+        account.ahead(before);
     }
 }
 
@@ -112,13 +146,16 @@ fn open(events: &Path) -> Result<AsyncFd<OwnedFd>> {
     watched(file.into(), Interest::PRIORITY).os(|| "wait for events")
 }
 
-async fn wait_v2(events: AsyncFd<OwnedFd>, account: Arc<Account>) {
+async fn wait_v2(events: AsyncFd<OwnedFd>, account: Arc<Account>, init: Arc<Process>) {
     loop {
         // A change counts from the last time that the file was read through this descriptor.
         if let Err(error) = rustix::io::pread(events.get_ref(), &mut [0; 4096], 0) {
             return debug!("no more news of memory: {error}");
         }
+        account.look();
+        let started = init.starting.lock().await;
         account.compare();
+        drop(started);
         match events.ready(Interest::PRIORITY).await {
             Ok(mut changed) => changed.clear_ready(),
             Err(error) => return debug!("no more news of memory: {error}"),
@@ -128,7 +165,7 @@ async fn wait_v2(events: AsyncFd<OwnedFd>, account: Arc<Account>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -142,7 +179,8 @@ mod tests {
         let tell = Box::new(move || {
             heard.fetch_add(1, Ordering::Relaxed);
         });
-        let account = Account { counter: counter.clone(), told: Mutex::new(0), tell };
+        let (counted, unheard) = (AtomicU64::new(0), Mutex::new(0));
+        let account = Account { counter: counter.clone(), counted, told: unheard, tell };
         let told = |expected: u32| assert_eq!(times.load(Ordering::Relaxed), expected);
         account.compare();
         told(0);
@@ -150,12 +188,18 @@ mod tests {
         account.compare();
         account.compare();
         told(1);
-        account.ahead();
+        account.ahead(1);
+        told(2);
+        // The end of the process has told of it meanwhile.
+        account.ahead(1);
         told(2);
         count(2).unwrap();
         account.compare();
         told(2);
         count(3).unwrap();
+        account.look();
+        told(2);
+        std::fs::remove_file(&counter).unwrap();
         account.compare();
         told(3);
     }

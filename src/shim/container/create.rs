@@ -99,7 +99,7 @@ impl Container {
             info!("{id}: out of memory: the kernel has killed a process");
             events.publish(TaskOOM { container_id: id.clone(), ..Default::default() });
         };
-        Watch::start(self.cgroups.as_ref()?, tell)
+        Watch::start(self.cgroups.as_ref()?, self.init.clone(), tell)
             .inspect_err(|error| debug!("{}: no news of memory: {error}", self.id))
             .ok()
     }

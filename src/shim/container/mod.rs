@@ -88,6 +88,9 @@ impl Container {
         tokio::spawn(async move {
             // The reaper ends with the shim only.
             let Ok(exit) = exiting.await else { return };
+            if let Some(oom) = &self.oom {
+                oom.look();
+            }
             let started = process.starting.lock().await;
             if process.exec_id.is_empty() {
                 self.end_the_rest().await;

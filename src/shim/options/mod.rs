@@ -17,6 +17,8 @@ use crate::shim::options::messages::{RUNC, RuntimeOptions, TOML, from_runc, name
 /// In the bundle from before a container is made until it is removed in good order: as long as
 /// it exists, the `delete` action that follows a dead shim has something to clean up.
 const FILE: &str = "options.json";
+/// What becomes [`FILE`] once it is whole.
+const DRAFT: &str = ".options.json";
 
 /// The options of one container, from runc's `Options` or from a TOML body, over those in the
 /// section `[shim]` of the configuration file.
@@ -166,11 +168,13 @@ impl Options {
         Ok(())
     }
 
-    /// Writes the options into the bundle.
+    /// Writes the options into the bundle, all or nothing: the shim may be killed meanwhile.
     pub fn save(&self, bundle: &Path) -> Result<()> {
-        let path = bundle.join(FILE);
+        let (path, draft) = (bundle.join(FILE), bundle.join(DRAFT));
         let text = serde_json::to_vec(self).os(|| "encode the runtime options")?;
-        std::fs::write(&path, text).os(|| format!("write {}", path.display()))
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .os(|| format!("write {}", path.display()))
     }
 
     /// Reads back what [`Options::save`] wrote.
