@@ -38,8 +38,11 @@ cargo_deny_version=0.20.2
 containerds=("1.6=bookworm" "1.7=trixie" "2=forky")
 containerds_directory=/usr/local/lib/runwasm-test
 
-# The first Go that compiles for wasip1.
-go_minimum=1.21
+# The first Go with //go:wasmexport, a release of it for a Debian that has none, and the first Go
+# that fetches others.
+go_minimum=1.24
+go_release=1.24.13
+go_fetching=1.21
 
 main() {
     require_debian_root
@@ -167,9 +170,18 @@ debian_mirror() {
 # --- Go -------------------------------------------------------------------------------------
 
 install_go() {
+    has_go "$go_minimum" && return
+    has_go "$go_fetching" || install_debian_go
+    has_go "$go_minimum" && return
+    # Go fetches and verifies its newer releases like any module.
+    say "fetching Go $go_release"
+    go env -w "GOTOOLCHAIN=go$go_release"
+    has_go "$go_minimum" || fail "$(command -v go) could not fetch Go $go_release: put Go $go_minimum or newer in PATH"
+}
+
+install_debian_go() {
     local release
-    has_go && return
-    say "installing Go $go_minimum or newer"
+    say "installing Go $go_fetching or newer"
     update_lists
     release=$(os_release VERSION_CODENAME)
     if ! offers_go "$release"; then
@@ -177,16 +189,17 @@ install_go() {
         add_backports "$release"
     fi
     offers_go "$release" ||
-        fail "Debian offers no Go $go_minimum or newer here: install one and put it in PATH"
+        fail "Debian offers no Go $go_fetching or newer here: install one and put it in PATH"
     apt_get install --no-install-recommends --target-release "$release" golang-go
     hash -r
-    has_go || fail "$(command -v go) is older than $go_minimum: remove it, or put a newer one before it in PATH"
+    has_go "$go_fetching" || fail "$(command -v go) is older than $go_fetching: remove it, or put a newer one before it in PATH"
 }
 
+# has_go MINIMUM: whether the Go that programs are built with is new enough.
 has_go() {
     local version
-    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
-    at_least "${version#go}" "$go_minimum"
+    version=$(cd / && go env GOVERSION 2>/dev/null) || return 1
+    at_least "${version#go}" "$1"
 }
 
 # offers_go RELEASE: whether the Go that apt would install from RELEASE is new enough.
@@ -194,7 +207,7 @@ offers_go() {
     local version
     version=$(apt-cache --option "APT::Default-Release=$1" policy golang-go |
         sed -n 's/^ *Candidate: *\([0-9]*:\)\?\([0-9.]*\).*/\2/p')
-    [[ -n $version ]] && at_least "$version" "$go_minimum"
+    [[ -n $version ]] && at_least "$version" "$go_fetching"
 }
 
 # at_least VERSION MINIMUM

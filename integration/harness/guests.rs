@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +24,12 @@ pub enum Guest {
     C(&'static str),
     /// `guests/NAME.go` for WASI 0.1.
     Go(&'static str),
+    /// `guests/NAME.rs` as a library: functions to call by name.
+    RustLibrary(&'static str),
+    /// `guests/NAME.c` as a library.
+    CLibrary(&'static str),
+    /// `guests/NAME.go` as a library.
+    GoLibrary(&'static str),
 }
 
 /// The program that does what its first argument says, on WASI 0.1.
@@ -58,21 +64,17 @@ impl Guest {
         Ok(file)
     }
 
-    fn compiler(&self, output: &PathBuf) -> Cmd {
+    fn compiler(&self, output: &Path) -> Cmd {
         match self {
             Self::Module(name) => rustc("wasm32-wasip1", name).arg(output),
             Self::Component(name) => rustc("wasm32-wasip2", name).arg(output),
-            Self::C(name) => Cmd::new("clang")
-                .args(["--target=wasm32-wasi", "-O2", "-Wall", "-Werror"])
-                .arg(source(&format!("{name}.c")))
-                .arg("-o")
-                .arg(output),
-            Self::Go(name) => Cmd::new("go")
-                .args(["build", "-ldflags=-s -w", "-o"])
-                .arg(output)
-                .arg(source(&format!("{name}.go")))
-                .env("GOOS", "wasip1")
-                .env("GOARCH", "wasm"),
+            Self::RustLibrary(name) => {
+                rustc("wasm32-wasip1", name).arg(output).arg("--crate-type=cdylib")
+            }
+            Self::C(name) => clang(name).arg(output),
+            Self::CLibrary(name) => clang(name).arg(output).arg("-mexec-model=reactor"),
+            Self::Go(name) => go(name, output, "exe"),
+            Self::GoLibrary(name) => go(name, output, "c-shared"),
             Self::Wat(_) | Self::WatText(_) => unreachable!("text needs no compiler"),
         }
     }
@@ -83,6 +85,22 @@ fn rustc(target: &str, name: &str) -> Cmd {
         .args(["--edition=2024", "-Copt-level=2", "-Cstrip=symbols", "--target", target])
         .arg(source(&format!("{name}.rs")))
         .arg("-o")
+}
+
+fn clang(name: &str) -> Cmd {
+    Cmd::new("clang")
+        .args(["--target=wasm32-wasi", "-O2", "-Wall", "-Werror"])
+        .arg(source(&format!("{name}.c")))
+        .arg("-o")
+}
+
+fn go(name: &str, output: &Path, mode: &str) -> Cmd {
+    Cmd::new("go")
+        .args(["build", "-ldflags=-s -w", "-buildmode", mode, "-o"])
+        .arg(output)
+        .arg(source(&format!("{name}.go")))
+        .env("GOOS", "wasip1")
+        .env("GOARCH", "wasm")
 }
 
 /// A file beside the guests.

@@ -3,6 +3,7 @@
 mod decision;
 mod ends;
 mod exec;
+mod exports;
 mod files;
 mod network;
 mod refused;
@@ -21,6 +22,7 @@ pub fn tests() -> Vec<Trial> {
         decision::tests(),
         ends::tests(),
         exec::tests(),
+        exports::tests(),
         files::tests(),
         network::tests(),
         refused::tests(),

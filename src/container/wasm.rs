@@ -55,9 +55,10 @@ impl WasmExecutor {
     pub fn new(spec: &mut Spec, file: &WasmFile, sources: &Sources) -> Result<Self> {
         let config = sources.load(spec.annotations().as_ref())?;
         let process = spec.process().clone().unwrap_or_default();
+        let guest = Guest::new(spec, &process, &config.guest);
         Ok(Self {
-            prepared: prepare(file, &config, announce)?,
-            guest: Guest::new(spec, &process, &config.guest),
+            prepared: prepare(file, guest.args.get(1..).unwrap_or_default(), &config, announce)?,
+            guest,
             http: config.http,
             apparmor: AppArmor::take(spec)?,
             strings: StringArea::locate(),

@@ -8,6 +8,7 @@ use wasmtime::component::{Accessor, ResourceTable};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use super::call::Call;
 use super::http;
 use super::limits::Budget;
 use super::module::{ComponentState, CoreState, Prepared, Program, store};
@@ -73,19 +74,15 @@ fn event_loop() -> Result<Runtime> {
 
 async fn call_module(
     instance: &InstancePre<CoreState>,
-    calls: &[String],
+    calls: &[Call],
     state: CoreState,
     closing: impl FnOnce(),
 ) -> wasmtime::Result<i32> {
     let mut store = store(instance.module().engine(), state, |state| &mut state.limits);
     let instance = instance.instantiate_async(&mut store).await?;
     closing();
-    for name in calls {
-        let function = instance.get_func(&mut store, name);
-        let function = function.ok_or_else(|| wasmtime::format_err!("no `{name}`"))?;
-        let mut results: Vec<_> =
-            function.ty(&store).results().map(|ty| default_value(&ty)).collect();
-        function.call_async(&mut store, &[], &mut results).await?;
+    for call in calls {
+        call.run(&mut store, &instance).await?;
     }
     Ok(0)
 }
@@ -97,11 +94,6 @@ async fn call_module(
 pub(super) fn component_state(guest: &Guest, limits: Budget) -> Result<ComponentState> {
     let (wasi, table) = (context(guest)?.build(), ResourceTable::new());
     Ok(ComponentState { wasi, table, limits, http: WasiHttpCtx::new() })
-}
-
-/// A place for a result; the call overwrites it.
-fn default_value(ty: &wasmtime::ValType) -> wasmtime::Val {
-    wasmtime::Val::default_for_ty(ty).unwrap_or(wasmtime::Val::I32(0))
 }
 
 fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {

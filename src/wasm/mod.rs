@@ -2,6 +2,7 @@
 //! containerd.
 
 pub mod cache;
+pub mod call;
 pub mod command;
 pub mod compile;
 pub mod engine;

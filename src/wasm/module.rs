@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wasmtime::component::{
     Component, InstancePre as ComponentInstancePre, Linker as ComponentLinker, ResourceTable,
 };
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Store};
+use wasmtime::{Engine, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::p3::bindings::CommandPre as ConcurrentCommandPre;
@@ -19,6 +19,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::cache::Cache;
+use super::call::{Call, plan};
 use super::compile::Progress;
 use super::engine::{self, Profile};
 use super::limits::Budget;
@@ -82,12 +83,12 @@ pub struct Prepared {
 
 /// What to instantiate and call.
 pub enum Program {
-    /// A core module: functions without parameters, called in this order.
+    /// A core module.
     Core {
         /// The linked module.
         instance: InstancePre<CoreState>,
-        /// `_start`, or `_initialize` and the export that was asked for.
-        calls: Vec<String>,
+        /// What to call, in this order.
+        calls: Vec<Call>,
     },
     /// A component that exports `wasi:cli/run` of WASI 0.2.
     Command(CommandPre<ComponentState>),
@@ -97,17 +98,23 @@ pub enum Program {
     Server(ProxyPre<ComponentState>),
 }
 
-/// Compiles or loads `file`, checks it and links it. `progress` is told how long a compilation
-/// takes.
+/// Compiles or loads `file`, checks it and links it. `arguments` are those after its path, which
+/// an export that is called may take; `progress` is told how long a compilation takes.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] naming the file: not valid wasm, an import that nothing
-/// provides, no `_start` or no export of the name asked for.
-pub fn prepare(file: &WasmFile, config: &Config, progress: Progress) -> Result<Prepared> {
+/// provides, no `_start` or no export of the name asked for, or one that takes other arguments.
+pub fn prepare(
+    file: &WasmFile,
+    arguments: &[String],
+    config: &Config,
+    progress: Progress,
+) -> Result<Prepared> {
     let name = file.path.display().to_string();
     let (code, descriptors) = load(file, &name, config, progress)?;
     let program = match code {
-        Code::Module(module) => link_module(&module, file.export.as_deref()),
+        Code::Module(module) => plan(&module, file.export.as_deref(), arguments)
+            .and_then(|calls| link_module(&module, calls)),
         Code::Component(component) => link_component(&component, file),
     };
     let program =
@@ -167,7 +174,7 @@ fn binary(file: &WasmFile, name: &str) -> Result<File> {
         .context(ErrorKind::InvalidArgument, || format!("{name} is not valid text"))
 }
 
-fn link_module(module: &Module, export: Option<&str>) -> wasmtime::Result<Program> {
+fn link_module(module: &Module, calls: Vec<Call>) -> wasmtime::Result<Program> {
     let mut linker: Linker<CoreState> = Linker::new(module.engine());
     // wasmtime's proc_exit traps for 126 and above; see `proc_exit`.
     linker.allow_shadowing(true);
@@ -178,46 +185,12 @@ fn link_module(module: &Module, export: Option<&str>) -> wasmtime::Result<Progra
     for wasi in WASI_MODULES {
         linker.func_wrap(wasi, "proc_exit", proc_exit)?;
     }
-    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls: calls(module, export)? })
+    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls })
 }
 
 /// Ends the program with the low eight bits of `code`, as exit(2) does.
 fn proc_exit(code: i32) -> wasmtime::Result<()> {
     Err(I32Exit(code & 0xff).into())
-}
-
-/// The functions to call: `_start`, or `_initialize`, if there is one, and `export`.
-fn calls(module: &Module, export: Option<&str>) -> wasmtime::Result<Vec<String>> {
-    let Some(export) = export else {
-        check_call(module, "_start")?;
-        return Ok(vec!["_start".to_owned()]);
-    };
-    let mut calls = Vec::new();
-    if module.get_export("_initialize").is_some() {
-        check_call(module, "_initialize")?;
-        calls.push("_initialize".to_owned());
-    }
-    check_call(module, export)?;
-    calls.push(export.to_owned());
-    Ok(calls)
-}
-
-fn check_call(module: &Module, name: &str) -> wasmtime::Result<()> {
-    match module.get_export(name) {
-        Some(ExternType::Func(function)) if function.params().len() == 0 => Ok(()),
-        Some(ExternType::Func(_)) => {
-            wasmtime::bail!("its function `{name}` takes parameters, and there are none to pass")
-        }
-        _ => {
-            let functions: Vec<_> = module
-                .exports()
-                .filter(|export| matches!(export.ty(), ExternType::Func(_)))
-                .map(|export| export.name().to_owned())
-                .collect();
-            let list = if functions.is_empty() { "none".to_owned() } else { functions.join(", ") };
-            wasmtime::bail!("it exports no function `{name}`; exported functions: {list}")
-        }
-    }
 }
 
 fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {
