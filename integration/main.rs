@@ -11,6 +11,7 @@ mod containerd;
 mod harness;
 mod http;
 mod linux;
+mod listeners;
 mod memory;
 mod podman;
 mod security;
@@ -72,6 +73,7 @@ fn trials() -> Vec<Trial> {
         memory::tests(),
         settings::our_tests(),
         http::our_tests(),
+        listeners::our_tests(),
         soak::our_tests(),
         shim::tests(),
         containerd::tests(),

@@ -4,6 +4,8 @@
 //! line (which is how the shim hands on containerd's runtime options), and the container's
 //! annotations.
 
+mod listen;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -16,12 +18,15 @@ use toml::{Table, Value};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::oci::annotations::{PREFIX, WORKLOAD};
 use crate::sys::identity;
+pub use listen::{Address, Addresses, Listen, Listener};
 
 /// The node's configuration.
 pub const SYSTEM_FILE: &str = "/etc/runwasm/config.toml";
 
 /// The sections whose settings a container may have of its own. The others protect the node.
-const OF_CONTAINERS: [&str; 2] = ["guest", "http"];
+const OF_CONTAINERS: [&str; 3] = ["guest", "http", "listen"];
+/// A key that is short for another.
+const SHORT: (&str, &str) = ("listen", "listen.addresses");
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -35,6 +40,8 @@ pub struct Config {
     pub guest: Guest,
     /// What serves HTTP.
     pub http: Http,
+    /// Listeners that a module is handed.
+    pub listen: Listen,
     /// Defaults of the shim's options, which the shim reads.
     pub shim: Table,
 }
@@ -248,7 +255,7 @@ fn annotation(key: &str, value: &str, name: &str) -> Result<Table> {
     if !OF_CONTAINERS.contains(&section) {
         return Err(Error::invalid(format!(
             "annotation {name}: unknown, or not a container's to set; those of {} are",
-            OF_CONTAINERS.map(|section| format!("{PREFIX}{section}.*")).join(" and ")
+            OF_CONTAINERS.map(|section| format!("{PREFIX}{section}.*")).join(", ")
         )));
     }
     layer(key, value, &format!("annotation {name}={value}"))
@@ -256,6 +263,7 @@ fn annotation(key: &str, value: &str, name: &str) -> Result<Table> {
 
 /// One setting as a table of its own, checked, so that an error names where it came from.
 fn layer(key: &str, value: &str, origin: &str) -> Result<Table> {
+    let key = if key == SHORT.0 { SHORT.1 } else { key };
     let value = toml::from_str::<Table>(&format!("value = {value}"))
         .ok()
         .filter(|table| table.len() == 1)

@@ -194,6 +194,11 @@ impl Running {
         Ok(stdin.write_all(bytes)?)
     }
 
+    /// Ends the standard input left open by [`Cmd::open_input`].
+    pub fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
     /// Whether the command has not ended yet.
     pub fn is_alive(&mut self) -> Result<bool> {
         Ok(orphans::collect(&mut self.child)?.is_none())

@@ -90,6 +90,8 @@ fn rustc(target: &str, name: &str) -> Cmd {
 fn clang(name: &str) -> Cmd {
     Cmd::new("clang")
         .args(["--target=wasm32-wasi", "-O2", "-Wall", "-Werror"])
+        // The C library's poll keeps all it is asked on the stack, which has 64 KiB otherwise.
+        .arg("-Wl,-z,stack-size=1048576")
         .arg(source(&format!("{name}.c")))
         .arg("-o")
 }

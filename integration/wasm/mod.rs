@@ -1,6 +1,7 @@
 //! wasm containers: what the guest sees, how it ends, and what counts as wasm at all.
 
 mod decision;
+mod descriptors;
 mod ends;
 mod exec;
 mod exports;
@@ -20,6 +21,7 @@ const PROBES: [Guest; 2] = [PROBE, PROBE_COMPONENT];
 pub fn tests() -> Vec<Trial> {
     let modules = [
         decision::tests(),
+        descriptors::tests(),
         ends::tests(),
         exec::tests(),
         exports::tests(),

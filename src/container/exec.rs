@@ -115,7 +115,10 @@ fn choose_executor(
     let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
         return linux(role);
     };
-    Ok(Box::new(Surrounded::new(WasmExecutor::new(spec, &file, sources)?, role)))
+    let mut executor = WasmExecutor::new(spec, &file, sources)?;
+    // The container's first process has them.
+    executor.listen.addresses.0.clear();
+    Ok(Box::new(Surrounded::new(executor, role)))
 }
 
 /// The namespaces to join, held open: once in the container's user namespace, /proc of the init

@@ -1,5 +1,6 @@
 //! The wasm side of the fork in the road: the process itself becomes the guest's host.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::process::exit;
@@ -20,7 +21,8 @@ use crate::oci::workload::WasmFile;
 use crate::sys::title::StringArea;
 use crate::sys::{descriptors, identity, signals};
 use crate::wasm::command;
-use crate::wasm::module::{Prepared, prepare};
+use crate::wasm::module::{Prepared, Program, prepare};
+use crate::wasm::p1::listeners::Listeners;
 
 /// After how many seconds a person is told that a module is still being compiled.
 const ANNOUNCED: u64 = 3;
@@ -38,6 +40,10 @@ pub struct WasmExecutor {
     pub guest: Guest,
     /// How it serves, if it is a server.
     pub http: config::Http,
+    /// Where it is to be handed listeners.
+    pub listen: config::Listen,
+    /// Those listeners, once there are.
+    pub listeners: OnceCell<Listeners>,
     /// The AppArmor profile to enter.
     pub apparmor: Option<AppArmor>,
     /// For the process title and environment.
@@ -53,13 +59,24 @@ impl WasmExecutor {
     /// # Errors
     /// For settings and modules that cannot be used.
     pub fn new(spec: &mut Spec, file: &WasmFile, sources: &Sources) -> Result<Self> {
-        let config = sources.load(spec.annotations().as_ref())?;
+        let mut config = sources.load(spec.annotations().as_ref())?;
         let process = spec.process().clone().unwrap_or_default();
         let guest = Guest::new(spec, &process, &config.guest);
+        let arguments = guest.args.get(1..).unwrap_or_default();
+        let prepared = prepare(file, arguments, &config, announce)?;
+        if !matches!(*prepared.program, Program::Core { .. })
+            && !config.listen.addresses.0.is_empty()
+        {
+            let name = &prepared.name;
+            log::warn!("{name} is a component, which listens by itself: ignoring listen.addresses");
+            config.listen.addresses.0.clear();
+        }
         Ok(Self {
-            prepared: prepare(file, guest.args.get(1..).unwrap_or_default(), &config, announce)?,
+            prepared,
             guest,
             http: config.http,
+            listen: config.listen,
+            listeners: OnceCell::new(),
             apparmor: AppArmor::take(spec)?,
             strings: StringArea::locate(),
             dumpable: !identity::is_host_root(),
@@ -78,7 +95,7 @@ fn announce(name: &str, elapsed: Duration) {
 }
 
 impl Executor for WasmExecutor {
-    /// Takes over the signals. From here on SIGTERM ends the process, also before `start`: a
+    /// Takes over the signals and listens where it is to. From here on SIGTERM ends the process, also before `start`: a
     /// signal that arrives right after `start` must not be lost.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         let prepared = signals::reset_except_faults()
@@ -89,7 +106,10 @@ impl Executor for WasmExecutor {
             });
         let confined =
             prepared.and_then(|()| self.apparmor.as_ref().map_or(Ok(()), AppArmor::enter));
-        confined.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
+        let listening = confined.and_then(|()| Listeners::bind(&self.listen)).map(|listeners| {
+            self.listeners.get_or_init(|| listeners);
+        });
+        listening.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))
     }
 
     /// The guest's environment is its own; the process's must not show the host's.
@@ -112,10 +132,13 @@ impl Executor for WasmExecutor {
 
 impl WasmExecutor {
     fn run(&self) -> Result<i32> {
-        descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &self.prepared.descriptors)
+        let listeners = self.listeners.get_or_init(Listeners::default);
+        let kept: Vec<_> =
+            self.prepared.descriptors.iter().copied().chain(listeners.descriptors()).collect();
+        descriptors::close_from(std::io::stderr().as_raw_fd() + 1, &kept)
             .os(|| "close descriptors")?;
         drop_capabilities().os(|| "drop capabilities")?;
-        command::run(&self.prepared, &self.guest, &self.http)
+        command::run(&self.prepared, &self.guest, &self.http, listeners)
     }
 }
 

@@ -12,6 +12,8 @@ use super::call::Call;
 use super::http;
 use super::limits::Budget;
 use super::module::{ComponentState, CoreState, Prepared, Program, store};
+use super::p1::listeners::{Listeners, VARIABLES};
+use super::p1::{Host, STANDARD};
 use super::stdio::{Input, Output};
 use crate::config;
 use crate::error::{Context, Result};
@@ -24,7 +26,7 @@ pub const TRAP: i32 = 134;
 /// Instantiates `prepared` with the view `guest` has, calls it, and returns its exit code: what
 /// it passed to `proc_exit`, 0 after a normal return, 1 when `wasi:cli/run` returns an error,
 /// [`TRAP`] after a trap, whose message and wasm backtrace go to standard error. A server serves
-/// until a signal ends it.
+/// until a signal ends it. `listeners` are for modules of WASI 0.1.
 ///
 /// Must run inside the container, in a process without other threads; it opens the preopened
 /// directories and seeds the random source here, so nothing is shared with other containers.
@@ -33,14 +35,23 @@ pub const TRAP: i32 = 134;
 /// # Errors
 /// When the guest's view cannot be set up: a directory or a standard stream cannot be opened, an
 /// address is taken.
-pub fn run(prepared: &Prepared, guest: &Guest, http: &config::Http) -> Result<i32> {
+pub fn run(
+    prepared: &Prepared,
+    guest: &Guest,
+    http: &config::Http,
+    listeners: &Listeners,
+) -> Result<i32> {
     let closing = || close_abandoned(&prepared.descriptors);
     let ended = match &*prepared.program {
         Program::Server(server) => return http::serve(prepared, server, guest, http),
-        Program::Core { instance, calls } => {
-            let state =
-                CoreState { wasi: context(guest)?.build_p1(), limits: Budget::new(guest.memory) };
-            event_loop()?.block_on(call_module(instance, calls, state, closing))
+        Program::Core { instance, calls, unstable } => {
+            let running =
+                call_module(instance, calls, core_state(guest, listeners, *unstable)?, closing);
+            match unstable {
+                true => event_loop()?.block_on(running),
+                // All calls of our own host wait in place.
+                false => wiggle::run_in_dummy_executor(running).flatten(),
+            }
         }
         Program::Command(command) => {
             let state = component_state(guest, Budget::new(guest.memory))?;
@@ -87,12 +98,28 @@ async fn call_module(
     Ok(0)
 }
 
+fn core_state(guest: &Guest, listeners: &Listeners, unstable: bool) -> Result<CoreState> {
+    let mut guest = guest.clone();
+    let listens = !listeners.sockets.is_empty();
+    guest.env.retain(|(name, _)| !listens || !VARIABLES.contains(&name.as_str()));
+    let (mut wasi, directories) = context(&guest)?;
+    if listens {
+        let first = STANDARD + if listeners.first { 0 } else { directories };
+        for (name, value) in listeners.variables(first) {
+            wasi.env(name, value);
+        }
+    }
+    let unstable = if unstable { Some(context(&guest)?.0.build_p1()) } else { None };
+    let wasi = Host::new(wasi.build_p1(), directories, listeners);
+    Ok(CoreState { wasi, unstable, limits: Budget::new(guest.memory) })
+}
+
 /// What the store of a component holds for a guest with this view.
 ///
 /// # Errors
 /// When a directory cannot be opened.
 pub(super) fn component_state(guest: &Guest, limits: Budget) -> Result<ComponentState> {
-    let (wasi, table) = (context(guest)?.build(), ResourceTable::new());
+    let (wasi, table) = (context(guest)?.0.build(), ResourceTable::new());
     Ok(ComponentState { wasi, table, limits, http: WasiHttpCtx::new() })
 }
 
@@ -105,7 +132,9 @@ fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
     TRAP
 }
 
-fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
+/// The guest's view, and how many directories it has.
+fn context(guest: &Guest) -> Result<(WasiCtxBuilder, u32)> {
+    let mut directories = 0;
     let mut wasi = WasiCtxBuilder::new();
     wasi.args(&guest.args)
         .envs(&guest.env)
@@ -123,7 +152,7 @@ fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
         // Read-only mounts are the kernel's to enforce, for each mount by itself.
         let opened = wasi.preopened_dir(&path, &name, FsPerms::ReadWrite);
         match opened {
-            Ok(_) => {}
+            Ok(_) => directories += 1,
             // A directory that this user may not enter is simply not there, except the two that
             // a program cannot do without.
             Err(_) if name != "/" && name != "." => {}
@@ -132,7 +161,7 @@ fn context(guest: &Guest) -> Result<WasiCtxBuilder> {
             }
         }
     }
-    Ok(wasi)
+    Ok((wasi, directories))
 }
 
 /// The names of the directories in `/`, wanted only when the working directory is another.

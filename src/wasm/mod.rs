@@ -10,4 +10,5 @@ pub mod http;
 pub mod limits;
 pub mod memory_file;
 pub mod module;
+pub mod p1;
 pub mod stdio;

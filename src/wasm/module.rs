@@ -24,6 +24,7 @@ use super::compile::Progress;
 use super::engine::{self, Profile};
 use super::limits::Budget;
 use super::memory_file;
+use super::p1::{self, Host};
 use crate::config::Config;
 use crate::error::{Context, ErrorKind, Result};
 use crate::oci::rootfs::head;
@@ -33,13 +34,15 @@ use crate::sys::{artefact, descriptors};
 
 /// What follows `\0asm` in a component; text may be of either kind.
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
-/// The import names of WASI 0.1 and of its predecessor.
-const WASI_MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
+/// The import name of WASI 0.1's predecessor.
+const UNSTABLE: &str = "wasi_unstable";
 
 /// What a store of a core module holds.
 pub struct CoreState {
     /// The WASI 0.1 host.
-    pub wasi: WasiP1Ctx,
+    pub wasi: Host,
+    /// The host of its predecessor, with descriptors of its own; see [`Program::Core`].
+    pub unstable: Option<WasiP1Ctx>,
     /// Bounds memory.
     pub limits: Budget,
 }
@@ -89,6 +92,8 @@ pub enum Program {
         instance: InstancePre<CoreState>,
         /// What to call, in this order.
         calls: Vec<Call>,
+        /// Whether it imports WASI 0.1's predecessor.
+        unstable: bool,
     },
     /// A component that exports `wasi:cli/run` of WASI 0.2.
     Command(CommandPre<ComponentState>),
@@ -176,21 +181,19 @@ fn binary(file: &WasmFile, name: &str) -> Result<File> {
 
 fn link_module(module: &Module, calls: Vec<Call>) -> wasmtime::Result<Program> {
     let mut linker: Linker<CoreState> = Linker::new(module.engine());
-    // wasmtime's proc_exit traps for 126 and above; see `proc_exit`.
-    linker.allow_shadowing(true);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state| &mut state.wasi)?;
-    if module.imports().any(|import| import.module() == "wasi_unstable") {
-        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| &mut state.wasi)?;
+    p1::add_to_linker(&mut linker, |state| &mut state.wasi)?;
+    let unstable = module.imports().any(|import| import.module() == UNSTABLE);
+    if unstable {
+        wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| {
+            state.unstable.get_or_insert_with(|| WasiCtx::builder().build_p1())
+        })?;
+        // wasmtime's traps for 126 and above.
+        linker.allow_shadowing(true);
+        linker.func_wrap(UNSTABLE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+            Err(I32Exit(code & 0xff).into())
+        })?;
     }
-    for wasi in WASI_MODULES {
-        linker.func_wrap(wasi, "proc_exit", proc_exit)?;
-    }
-    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls })
-}
-
-/// Ends the program with the low eight bits of `code`, as exit(2) does.
-fn proc_exit(code: i32) -> wasmtime::Result<()> {
-    Err(I32Exit(code & 0xff).into())
+    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable })
 }
 
 fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {

@@ -55,10 +55,13 @@ pub struct Options {
     #[serde(rename = "http")]
     #[allow(missing_docs, reason = "as above")]
     pub http: Table,
+    #[serde(rename = "listen")]
+    #[allow(missing_docs, reason = "as above")]
+    pub listen: Table,
 }
 
 /// The sections of the configuration file that options may have.
-const SECTIONS: [&str; 4] = ["cache", "compile", "guest", "http"];
+const SECTIONS: [&str; 5] = ["cache", "compile", "guest", "http", "listen"];
 
 /// A text with options in TOML, and what an error calls it.
 struct Text {
@@ -133,7 +136,7 @@ impl Options {
     }
 
     fn sections(&self) -> [(&'static str, &Table); 4] {
-        let tables = [&self.cache, &self.compile, &self.guest, &self.http];
+        let tables = [&self.cache, &self.compile, &self.guest, &self.http, &self.listen];
         std::array::from_fn(|index| (SECTIONS[index], tables[index]))
     }
 
