@@ -234,10 +234,10 @@ EOF
 
 # --- Rust -----------------------------------------------------------------------------------
 
-# The guests: WASI 0.1 modules and WASI 0.2 components.
+# The guests: WASI 0.1 modules, without and with threads, and WASI 0.2 components.
 add_rust_targets() {
     local target
-    for target in wasm32-wasip1 wasm32-wasip2; do
+    for target in wasm32-wasip1 wasm32-wasip1-threads wasm32-wasip2; do
         [[ -d $(rustc --print sysroot)/lib/rustlib/$target ]] || with_rustup target add "$target"
     done
 }

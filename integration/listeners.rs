@@ -20,7 +20,7 @@ pub fn our_tests() -> Vec<Trial> {
     trials!["listeners": serve_in_each_language, a_thousand_clients_at_once,
         slow_and_half_closed_clients, a_server_that_waits_is_idle, signals_end_a_waiting_server,
         sockets_and_input_together, several_listeners_by_name, listeners_before_the_directories,
-        clients_may_come_before_the_start, short_descriptors_are_survived,
+        clients_may_come_before_the_start, listeners_wait_if_asked, short_descriptors_are_survived,
         unix_sockets_are_replaced_and_open_to_all, addresses_that_cannot_be_used,
         exec_has_no_listeners, components_have_no_listeners]
 }
@@ -267,6 +267,18 @@ fn clients_may_come_before_the_start() -> Result {
     client.read_exact(&mut answer)?;
     assert_eq!(&answer, b"early");
     container.finish()
+}
+
+fn listeners_wait_if_asked() -> Result {
+    let as_it_is = |bundle: Bundle| bundle.args(&["/serve.wasm", "as-it-is"]);
+    let blocking = |bundle| as_it_is(bundle).annotation("runwasm.listen.blocking", "true");
+    let server = Server::start_with(&RUST, blocking)?;
+    send_all(server.connect()?, b"hello")?;
+    server.finish()?;
+    let address = free_address()?;
+    let output = as_it_is(bundle(&RUST, &format!("tcp://{address}"))?).run()?.expect(1)?;
+    assert!(output.stderr.contains("WouldBlock"), "{}", output.stderr);
+    Ok(())
 }
 
 /// More clients than the container may have descriptors: they wait, and nobody is lost.

@@ -101,6 +101,8 @@ pub struct Guest {
     /// The most memory of a guest: linear memories and tables together. What the container's
     /// memory limit leaves bounds it as well.
     pub memory: Option<Size>,
+    /// Whether it may have threads and the memory that they share.
+    pub threads: bool,
 }
 
 /// `[http]`

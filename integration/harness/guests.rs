@@ -20,6 +20,8 @@ pub enum Guest {
     Module(&'static str),
     /// `guests/NAME.rs` as a component for WASI 0.2.
     Component(&'static str),
+    /// `guests/NAME.rs` for WASI 0.1 with threads.
+    Threads(&'static str),
     /// `guests/NAME.c` for WASI 0.1.
     C(&'static str),
     /// `guests/NAME.go` for WASI 0.1.
@@ -67,6 +69,7 @@ impl Guest {
     fn compiler(&self, output: &Path) -> Cmd {
         match self {
             Self::Module(name) => rustc("wasm32-wasip1", name).arg(output),
+            Self::Threads(name) => rustc("wasm32-wasip1-threads", name).arg(output),
             Self::Component(name) => rustc("wasm32-wasip2", name).arg(output),
             Self::RustLibrary(name) => {
                 rustc("wasm32-wasip1", name).arg(output).arg("--crate-type=cdylib")

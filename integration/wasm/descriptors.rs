@@ -13,12 +13,12 @@ pub fn tests() -> Vec<Trial> {
 /// Errors are by the numbers of WASI: 6 EAGAIN, 8 EBADF, 28 EINVAL, 57 ENOTSOCK, 58 ENOTSUP.
 const EXPECTED: [&str; 9] = [
     "renumber 4 to 5: 0; reads a, closed 8, from nothing 8, to nothing 8, to itself 0, next 4",
-    "flags: stdin 0 is 4, directory 0, nothing 8, made synchronous 28, still synchronous 0",
+    "flags: stdin 0 is 4, directory 0, nothing 8, made synchronous 28, appends 0",
     "sockets: 57 57 57 57 57 57 57 57 57 57 57 57 8 8 8 8",
     // Nothing is ready of standard input, and the clock is far off.
     "all 0: [1991 type 1 error 8 bytes 0 hangup 0] [1002 type 2 error 8 bytes 0 hangup 0] \
      [1011 type 1 error 8 bytes 0 hangup 0] [1031 type 1 error 8 bytes 0 hangup 0] \
-     [1081 type 1 error 0 bytes 1 hangup 0] [1082 type 2 error 0 bytes 1 hangup 0] \
+     [1091 type 1 error 0 bytes 1 hangup 0] [1092 type 2 error 0 bytes 1 hangup 0] \
      [1012 type 2 error 0 bytes 1 hangup 0] [1 type 0 error 58 bytes 0 hangup 0]",
     "none 28:",
     "read without waiting: 1",

@@ -9,6 +9,7 @@ mod files;
 mod network;
 mod refused;
 mod stdio;
+mod threads;
 mod view;
 
 use libtest_mimic::Trial;
@@ -29,6 +30,7 @@ pub fn tests() -> Vec<Trial> {
         network::tests(),
         refused::tests(),
         stdio::tests(),
+        threads::tests(),
         view::tests(),
     ];
     modules.into_iter().flatten().collect()

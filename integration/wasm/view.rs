@@ -1,16 +1,18 @@
 //! Arguments, environment, working directory, memory, randomness: the guest's view.
 
+use std::fs;
+
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use super::PROBES;
 use crate::harness::bundle::Bundle;
 use crate::harness::container::Container;
-use crate::harness::guests::{Guest, PROBE};
+use crate::harness::guests::{Guest, PROBE, source};
 use crate::harness::{Result, trials};
 
 pub fn tests() -> Vec<Trial> {
-    trials!["wasm": runs_modules_text_and_components, args_are_exact, env_is_exact,
+    trials!["wasm": runs_modules_text_and_components, runs_modules_of_wasis_predecessor, args_are_exact, env_is_exact,
         pwd_is_added_only_when_missing, initial_cwd, nothing_runs_before_start, exported_function,
         memory_limit_is_seen_by_the_guest, hooks_and_hostname_are_as_for_linux,
         states_from_create_to_delete, pause_and_resume]
@@ -33,6 +35,19 @@ fn runs_modules_text_and_components() -> Result {
     for probe in PROBES {
         let output = Bundle::wasm(&probe, &["/probe.wasm"])?.run()?.success()?;
         assert_eq!(output.text(), "[/probe.wasm]\n");
+    }
+    Ok(())
+}
+
+fn runs_modules_of_wasis_predecessor() -> Result {
+    for (name, code, printed) in [("hello", 0, "hello\n"), ("exit", 142, "")] {
+        let text = fs::read_to_string(source(&format!("{name}.wat")))?;
+        let text = text.replace("wasi_snapshot_preview1", "wasi_unstable");
+        let text = text.replace("(i32.const 42)", "(i32.const 142)");
+        let wasm = wat::parse_str(text).map_err(|error| error.to_string())?;
+        let output =
+            Bundle::empty(&["/old.wasm"])?.file("/old.wasm", &wasm)?.run()?.expect(code)?;
+        assert_eq!(output.text(), printed, "{name}");
     }
     Ok(())
 }

@@ -62,8 +62,7 @@ impl WasmExecutor {
         let mut config = sources.load(spec.annotations().as_ref())?;
         let process = spec.process().clone().unwrap_or_default();
         let guest = Guest::new(spec, &process, &config.guest);
-        let arguments = guest.args.get(1..).unwrap_or_default();
-        let prepared = prepare(file, arguments, &config, announce)?;
+        let prepared = prepare(file, &guest, &config, announce)?;
         if !matches!(*prepared.program, Program::Core { .. })
             && !config.listen.addresses.0.is_empty()
         {

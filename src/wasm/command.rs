@@ -15,6 +15,7 @@ use super::module::{ComponentState, CoreState, Prepared, Program, store};
 use super::p1::listeners::{Listeners, VARIABLES};
 use super::p1::{Host, STANDARD};
 use super::stdio::{Input, Output};
+use super::threads::Threads;
 use crate::config;
 use crate::error::{Context, Result};
 use crate::oci::guest::{Guest, preopens};
@@ -44,9 +45,16 @@ pub fn run(
     let closing = || close_abandoned(&prepared.descriptors);
     let ended = match &*prepared.program {
         Program::Server(server) => return http::serve(prepared, server, guest, http),
-        Program::Core { instance, calls, unstable } => {
-            let running =
-                call_module(instance, calls, core_state(guest, listeners, *unstable)?, closing);
+        Program::Core { instance, calls, unstable, threads } => {
+            let mut state = core_state(guest, listeners, *unstable)?;
+            state.threads = threads.then(|| Threads::new(&prepared.name, instance));
+            // Each thread is an instance more.
+            let closing = || {
+                if !threads {
+                    closing()
+                }
+            };
+            let running = call_module(instance, calls, state, closing);
             match unstable {
                 true => event_loop()?.block_on(running),
                 // All calls of our own host wait in place.
@@ -111,7 +119,7 @@ fn core_state(guest: &Guest, listeners: &Listeners, unstable: bool) -> Result<Co
     }
     let unstable = if unstable { Some(context(&guest)?.0.build_p1()) } else { None };
     let wasi = Host::new(wasi.build_p1(), directories, listeners);
-    Ok(CoreState { wasi, unstable, limits: Budget::new(guest.memory) })
+    Ok(CoreState { wasi, unstable, limits: Budget::new(guest.memory), threads: None })
 }
 
 /// What the store of a component holds for a guest with this view.
@@ -123,7 +131,8 @@ pub(super) fn component_state(guest: &Guest, limits: Budget) -> Result<Component
     Ok(ComponentState { wasi, table, limits, http: WasiHttpCtx::new() })
 }
 
-fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
+/// What the process ends with after `error`, which is printed if it is none of the guest's wishes.
+pub(super) fn exit_code(name: &str, error: &wasmtime::Error) -> i32 {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return *code;
     }

@@ -30,13 +30,15 @@ impl Profile {
     pub const ALL: [Self; 3] = [Self::Plain, Self::Interruptible, Self::Concurrent];
 }
 
-/// An engine that loads compiled code and cannot compile: it starts faster.
+/// An engine that loads compiled code and cannot compile: it starts faster. With `threads` it has
+/// shared memory, which wasmtime supports less well than the rest (its `Config::shared_memory`).
 ///
 /// # Errors
 /// When wasmtime cannot run on this machine.
-pub fn for_running(profile: Profile) -> Result<Engine> {
+pub fn for_running(profile: Profile, threads: bool) -> Result<Engine> {
     let mut config = config(profile);
     config.enable_compiler(false);
+    config.shared_memory(threads);
     if profile != Profile::Plain {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
         // It reserves terabytes of address space, which RLIMIT_AS may forbid.

@@ -12,3 +12,4 @@ pub mod memory_file;
 pub mod module;
 pub mod p1;
 pub mod stdio;
+pub mod threads;

@@ -24,9 +24,12 @@ use super::compile::Progress;
 use super::engine::{self, Profile};
 use super::limits::Budget;
 use super::memory_file;
+use super::p1::listeners::Listeners;
 use super::p1::{self, Host};
+use super::threads::{self, Threads};
 use crate::config::Config;
 use crate::error::{Context, ErrorKind, Result};
+use crate::oci::guest::Guest;
 use crate::oci::rootfs::head;
 use crate::oci::wasm_file::{self, Format};
 use crate::oci::workload::WasmFile;
@@ -43,8 +46,18 @@ pub struct CoreState {
     pub wasi: Host,
     /// The host of its predecessor, with descriptors of its own; see [`Program::Core`].
     pub unstable: Option<WasiP1Ctx>,
+    /// What it takes to start threads, if it may.
+    pub threads: Option<Arc<Threads>>,
     /// Bounds memory.
     pub limits: Budget,
+}
+
+impl CoreState {
+    /// That of a store in which nothing runs.
+    pub(super) fn blank() -> Self {
+        let wasi = Host::new(WasiCtx::builder().build_p1(), 0, &Listeners::default());
+        Self { wasi, unstable: None, limits: Budget::new(None), threads: None }
+    }
 }
 
 /// What a store of a component holds.
@@ -94,6 +107,8 @@ pub enum Program {
         calls: Vec<Call>,
         /// Whether it imports WASI 0.1's predecessor.
         unstable: bool,
+        /// Whether it shares memory between threads.
+        threads: bool,
     },
     /// A component that exports `wasi:cli/run` of WASI 0.2.
     Command(CommandPre<ComponentState>),
@@ -103,23 +118,22 @@ pub enum Program {
     Server(ProxyPre<ComponentState>),
 }
 
-/// Compiles or loads `file`, checks it and links it. `arguments` are those after its path, which
-/// an export that is called may take; `progress` is told how long a compilation takes.
+/// Compiles or loads `file`, checks it and links it for `guest`, whose arguments an export that is
+/// called may take; `progress` is told how long a compilation takes.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] naming the file: not valid wasm, an import that nothing
 /// provides, no `_start` or no export of the name asked for, or one that takes other arguments.
 pub fn prepare(
     file: &WasmFile,
-    arguments: &[String],
+    guest: &Guest,
     config: &Config,
     progress: Progress,
 ) -> Result<Prepared> {
     let name = file.path.display().to_string();
     let (code, descriptors) = load(file, &name, config, progress)?;
     let program = match code {
-        Code::Module(module) => plan(&module, file.export.as_deref(), arguments)
-            .and_then(|calls| link_module(&module, calls)),
+        Code::Module(module) => link_module(&module, file.export.as_deref(), guest, config),
         Code::Component(component) => link_component(&component, file),
     };
     let program =
@@ -155,7 +169,7 @@ fn load(
         let code = match is_component {
             true => Code::Component(map_component(artefact)?),
             false => {
-                let engine = engine::for_running(Profile::Plain)?;
+                let engine = engine::for_running(Profile::Plain, config.guest.threads)?;
                 Code::Module(artefact::map_module(&engine, artefact)?)
             }
         };
@@ -166,7 +180,7 @@ fn load(
 /// Maps a component with the engine it was compiled for: only that one takes it.
 fn map_component(artefact: &File) -> wasmtime::Result<Component> {
     let [first, rest @ ..] = Profile::ALL;
-    let map = |profile| artefact::map_component(&engine::for_running(profile)?, artefact);
+    let map = |profile| artefact::map_component(&engine::for_running(profile, false)?, artefact);
     map(first).or_else(|error| rest.into_iter().find_map(|profile| map(profile).ok()).ok_or(error))
 }
 
@@ -179,9 +193,23 @@ fn binary(file: &WasmFile, name: &str) -> Result<File> {
         .context(ErrorKind::InvalidArgument, || format!("{name} is not valid text"))
 }
 
-fn link_module(module: &Module, calls: Vec<Call>) -> wasmtime::Result<Program> {
+fn link_module(
+    module: &Module,
+    export: Option<&str>,
+    guest: &Guest,
+    config: &Config,
+) -> wasmtime::Result<Program> {
+    let calls = plan(module, export, guest.args.get(1..).unwrap_or_default())?;
+    let threads = threads::are_used(module);
+    if threads && !config.guest.threads {
+        wasmtime::bail!(
+            "it uses threads, which the setting guest.threads or the annotation \
+             runwasm.guest.threads has to allow"
+        );
+    }
     let mut linker: Linker<CoreState> = Linker::new(module.engine());
     p1::add_to_linker(&mut linker, |state| &mut state.wasi)?;
+    threads::add_to_linker(&mut linker, module, guest.memory)?;
     let unstable = module.imports().any(|import| import.module() == UNSTABLE);
     if unstable {
         wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| {
@@ -193,7 +221,7 @@ fn link_module(module: &Module, calls: Vec<Call>) -> wasmtime::Result<Program> {
             Err(I32Exit(code & 0xff).into())
         })?;
     }
-    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable })
+    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable, threads })
 }
 
 fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {

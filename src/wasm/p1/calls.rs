@@ -215,14 +215,9 @@ impl WasiSnapshotPreview1 for Host {
             Slot::File(fd) => {
                 let fd = *fd;
                 let stat = at_once(state.inner.fd_fdstat_get(memory, fd))?;
-                // As in Linux: these are set when a file is opened, and cannot be changed.
-                let fixed = Fdflags::DSYNC | Fdflags::RSYNC | Fdflags::SYNC;
-                if !stat.fs_flags.contains(flags & fixed) {
-                    return Err(Errno::Inval.into());
-                }
                 // Whether calls wait means nothing to a directory, nor where writes go.
                 if stat.fs_filetype != types::Filetype::Directory {
-                    state.inner.fd_fdstat_set_flags(memory, fd, flags & !fixed)?;
+                    state.inner.fd_fdstat_set_flags(memory, fd, flags)?;
                 }
             }
         }
