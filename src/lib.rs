@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod image;
 pub mod oci;
 pub mod shim;
 pub mod sys;

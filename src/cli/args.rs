@@ -98,6 +98,8 @@ pub enum Command {
     /// Show and change the compile cache
     #[command(subcommand)]
     Cache(super::cache::Command),
+    /// Show what a WebAssembly file, or those of an image, need and whether they run here
+    Inspect(super::inspect::Inspect),
     /// Not supported
     Checkpoint(Unsupported),
     /// Not supported

@@ -132,7 +132,7 @@ fn print_table(items: &[Item], in_use: &std::collections::HashSet<String>) -> Re
 }
 
 /// A number of bytes for a person.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.into_iter().find(|(unit, _)| count >= *unit) {
         Some((unit, name)) => format!("{:.1} {name}", count as f64 / unit as f64),

@@ -6,6 +6,7 @@ mod create;
 mod events;
 mod exec;
 mod features;
+mod inspect;
 mod list;
 mod logger;
 mod ps;
@@ -98,6 +99,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
             return without_proc::set_sysctls(parameters).map(done);
         }
         Command::Cache(command) => return cache::cache(command, &global.sources).map(done),
+        Command::Inspect(options) => return inspect::inspect(options).map(done),
         _ => {}
     }
     let root = root(global.oci.root.as_deref())?;
@@ -136,6 +138,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
         Command::Spec(options) => spec::spec(&options).map(done),
         Command::CompileModule { .. }
         | Command::Cache(_)
+        | Command::Inspect(_)
         | Command::LoopbackUp
         | Command::MakePrivate { .. }
         | Command::SetSysctls { .. } => Ok(0),

@@ -146,7 +146,7 @@ pub fn child(memory: u64, time: u64) -> Result<()> {
 
 /// What the machine code of `wasm` must be able to do, from the names that it imports and exports.
 /// A name in a module, or in what is no wasm at all, has no such meaning.
-fn profile(wasm: &[u8]) -> Profile {
+pub(super) fn profile(wasm: &[u8]) -> Profile {
     let mut profile = Profile::Plain;
     let mut depth = 0;
     for payload in Parser::new(0).parse_all(wasm).map_while(|payload| payload.ok()) {

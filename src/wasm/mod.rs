@@ -7,6 +7,7 @@ pub mod command;
 pub mod compile;
 pub mod engine;
 pub mod http;
+pub mod inspect;
 pub mod limits;
 pub mod memory_file;
 pub mod module;

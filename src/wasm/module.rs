@@ -207,11 +207,22 @@ fn link_module(
              runwasm.guest.threads has to allow"
         );
     }
-    let mut linker: Linker<CoreState> = Linker::new(module.engine());
+    let names: Vec<_> = module.imports().map(|import| import.module()).collect();
+    let mut linker = module_linker(module.engine(), &names)?;
+    threads::add_memories(&mut linker, module, guest.memory)?;
+    let unstable = names.contains(&UNSTABLE);
+    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable, threads })
+}
+
+/// What a core module that imports from `modules` can import, besides memories.
+pub(super) fn module_linker(
+    engine: &Engine,
+    modules: &[&str],
+) -> wasmtime::Result<Linker<CoreState>> {
+    let mut linker: Linker<CoreState> = Linker::new(engine);
     p1::add_to_linker(&mut linker, |state| &mut state.wasi)?;
-    threads::add_to_linker(&mut linker, module, guest.memory)?;
-    let unstable = module.imports().any(|import| import.module() == UNSTABLE);
-    if unstable {
+    threads::add_to_linker(&mut linker)?;
+    if modules.contains(&UNSTABLE) {
         wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| {
             state.unstable.get_or_insert_with(|| WasiCtx::builder().build_p1())
         })?;
@@ -221,7 +232,7 @@ fn link_module(
             Err(I32Exit(code & 0xff).into())
         })?;
     }
-    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable, threads })
+    Ok(linker)
 }
 
 fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {
@@ -230,21 +241,8 @@ fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Pr
     }
     let engine = component.engine();
     let ty = component.component_type();
-    let imports = |prefix: &str| ty.imports(engine).any(|(name, _)| name.starts_with(prefix));
-    let concurrent =
-        ty.imports(engine).any(|(name, _)| name.starts_with("wasi:") && name.contains("@0.3."));
-    let mut linker: ComponentLinker<ComponentState> = ComponentLinker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    if concurrent {
-        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    }
-    if imports("wasi:http/") {
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        if concurrent {
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        }
-    }
-    let instance = linker.instantiate_pre(component)?;
+    let imports: Vec<_> = ty.imports(engine).map(|(name, _)| name).collect();
+    let instance = component_linker(engine, &imports)?.instantiate_pre(component)?;
     program_of(instance).ok_or_else(|| {
         let exports: Vec<_> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
         wasmtime::format_err!(
@@ -252,6 +250,26 @@ fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Pr
             if exports.is_empty() { "none".to_owned() } else { exports.join(", ") }
         )
     })
+}
+
+/// What a component that imports `names` can import.
+pub(super) fn component_linker(
+    engine: &Engine,
+    names: &[&str],
+) -> wasmtime::Result<ComponentLinker<ComponentState>> {
+    let concurrent = names.iter().any(|name| name.starts_with("wasi:") && name.contains("@0.3."));
+    let mut linker: ComponentLinker<ComponentState> = ComponentLinker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    if concurrent {
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    }
+    if names.iter().any(|name| name.starts_with("wasi:http/")) {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        if concurrent {
+            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        }
+    }
+    Ok(linker)
 }
 
 /// What to do with a component, by what it exports. One that is both a server and a command is a

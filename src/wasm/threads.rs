@@ -44,21 +44,28 @@ fn spawns(module: &Module) -> bool {
     module.imports().any(|import| (import.module(), import.name()) == IMPORT)
 }
 
-/// Defines what the threads of `module` import: the start of a thread, and memory of `limit`
-/// bytes at most.
+/// Defines what starts a thread.
+///
+/// # Errors
+/// When something of that name is there.
+pub fn add_to_linker(linker: &mut Linker<CoreState>) -> wasmtime::Result<()> {
+    linker.func_wrap(IMPORT.0, IMPORT.1, |caller: Caller<'_, CoreState>, argument: i32| {
+        Threads::start(caller.data(), argument)
+    })?;
+    Ok(())
+}
+
+/// Defines the shared memories that `module` imports, of `limit` bytes at most.
 ///
 /// # Errors
 /// When the module has no function for a thread to begin with, or needs more memory.
-pub fn add_to_linker(
+pub fn add_memories(
     linker: &mut Linker<CoreState>,
     module: &Module,
     limit: Option<usize>,
 ) -> wasmtime::Result<()> {
     if spawns(module) {
         check_start(module)?;
-        linker.func_wrap(IMPORT.0, IMPORT.1, |caller: Caller<'_, CoreState>, argument: i32| {
-            Threads::start(caller.data(), argument)
-        })?;
     }
     for import in module.imports() {
         let ExternType::Memory(ty) = import.ty() else { continue };
