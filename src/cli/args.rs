@@ -98,6 +98,8 @@ pub enum Command {
     /// Show and change the compile cache
     #[command(subcommand)]
     Cache(super::cache::Command),
+    /// Make an image of a WebAssembly file
+    Image(super::image::MakeImage),
     /// Show what a WebAssembly file, or those of an image, need and whether they run here
     Inspect(super::inspect::Inspect),
     /// Not supported

@@ -6,6 +6,7 @@ mod create;
 mod events;
 mod exec;
 mod features;
+mod image;
 mod inspect;
 mod list;
 mod logger;
@@ -99,6 +100,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
             return without_proc::set_sysctls(parameters).map(done);
         }
         Command::Cache(command) => return cache::cache(command, &global.sources).map(done),
+        Command::Image(options) => return image::image(options).map(done),
         Command::Inspect(options) => return inspect::inspect(options).map(done),
         _ => {}
     }
@@ -138,6 +140,7 @@ fn execute(arguments: Arguments) -> Result<u8> {
         Command::Spec(options) => spec::spec(&options).map(done),
         Command::CompileModule { .. }
         | Command::Cache(_)
+        | Command::Image(_)
         | Command::Inspect(_)
         | Command::LoopbackUp
         | Command::MakePrivate { .. }

@@ -3,6 +3,7 @@
 //! Knows the image specification, and neither wasmtime nor containers.
 
 pub mod archive;
+pub mod build;
 pub mod layer;
 pub mod store;
 pub mod wasm;
