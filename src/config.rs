@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 use toml::{Table, Value};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::oci::annotations::{PREFIX, WORKLOAD};
+use crate::oci::annotations::{ARTIFACT, PREFIX, WORKLOAD};
 use crate::sys::identity;
 pub use listen::{Address, Addresses, Listen, Listener};
 
@@ -213,7 +213,10 @@ impl Sources {
         let mut annotations: Vec<_> = annotations.into_iter().flatten().collect();
         annotations.sort();
         for (name, value) in annotations {
-            if let Some(key) = name.strip_prefix(PREFIX).filter(|_| !name.starts_with(WORKLOAD)) {
+            if let Some(key) = name
+                .strip_prefix(PREFIX)
+                .filter(|_| !name.starts_with(WORKLOAD) && name != ARTIFACT)
+            {
                 overlay(&mut merged, annotation(key, value, name)?);
             }
         }

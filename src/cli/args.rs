@@ -1,10 +1,12 @@
 //! What the command line accepts: liboci-cli's commands, and the differences to runc.
 
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::Sources;
+use crate::image::wasm::Artifact;
 
 /// Runs WebAssembly and Linux containers as the OCI runtime specification describes.
 #[derive(Parser, Debug)]
@@ -27,6 +29,26 @@ pub struct Global {
     /// Where settings come from.
     #[command(flatten)]
     pub sources: Sources,
+    /// Where the program may be, if the root file system has it not.
+    #[command(flatten)]
+    pub image: Image,
+}
+
+/// Internal: what the shim knows of the container's image.
+#[derive(clap::Args, Debug)]
+pub struct Image {
+    #[arg(long, hide = true, requires = "image_digest")]
+    image_store: Option<PathBuf>,
+    #[arg(long, hide = true, requires = "image_store")]
+    image_digest: Option<String>,
+}
+
+impl Image {
+    /// The image, if the options name one.
+    pub fn artifact(&self) -> Option<Artifact> {
+        let (store, digest) = (self.image_store.clone()?, self.image_digest.clone()?);
+        Some(Artifact { store, digest })
+    }
 }
 
 /// Engines show this beside the name; `spec:` is a line that runc has too.
@@ -121,7 +143,7 @@ pub enum Command {
     #[command(name = crate::container::propagation::PRIVATE_COMMAND, hide = true)]
     MakePrivate {
         /// Where.
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     /// Internal: the hook that sets kernel parameters for a wasm container.
     #[command(name = crate::container::without_proc::SYSCTL_COMMAND, hide = true)]

@@ -28,6 +28,7 @@ pub fn create(root: &Path, global: &Global, args: &Create) -> Result<()> {
         preserve_fds: args.preserve_fds,
         systemd_cgroup: global.oci.systemd_cgroup,
         sources: &global.sources,
+        image: global.image.artifact(),
     })
     .map(drop)
 }
@@ -51,6 +52,7 @@ pub fn run(root: &Path, global: &Global, args: &Run) -> Result<u8> {
         preserve_fds: args.preserve_fds,
         systemd_cgroup: global.oci.systemd_cgroup,
         sources: &global.sources,
+        image: global.image.artifact(),
     })?;
     let pid = container.inner.state.pid.unwrap_or_default();
     let relay = ours.map(|socket| Relay::new(&socket)).transpose();

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::archive::{Archive, plain};
 use crate::image::build::{Form, Image, Source, write};
 use crate::image::layer;
-use crate::wasm::inspect::{Report, inspect};
+use crate::wasm::inspect::{Report, check as look_into};
 
 /// What to make.
 #[derive(clap::Args, Debug)]
@@ -119,7 +119,7 @@ fn wasm(path: &Path) -> Result<(Vec<u8>, Report)> {
     let file = File::open(path).context(ErrorKind::InvalidArgument, || shown.clone())?;
     let bytes = read_wasm(&file, path)?
         .ok_or_else(|| Error::invalid(format!("{shown} is not a WebAssembly file")))?;
-    let report = inspect(&bytes, &shown)?;
+    let report = look_into(&bytes, &shown)?;
     Ok((bytes, report))
 }
 

@@ -10,13 +10,15 @@ use serde::Serialize;
 use super::state::print_json;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::image::archive::Archive;
-use crate::image::store::{Blobs, manifests, read, read_json, verified};
+use crate::image::store::{Blobs, manifests, read, verified};
 use crate::image::{REFERENCE, layer, wasm};
 use crate::oci::wasm_file::{Format, read_all, text_to_binary};
 use crate::wasm::inspect::{Import, Memory, Report, Role, inspect as look_into};
 
 /// The largest file that is looked into, in bytes.
 const MAX_FILE: u64 = 1 << 30;
+/// The largest configuration of an image, in bytes.
+const MAX_CONFIG: u64 = 4 << 20;
 /// How many names of a list a person is shown.
 const SHOWN: usize = 8;
 
@@ -126,7 +128,8 @@ fn image(
     manifest: &ImageManifest,
 ) -> Result<Image> {
     // Of an artifact it may be anything.
-    let config: serde_json::Value = read_json(archive, manifest.config()).unwrap_or_default();
+    let config = read(archive, manifest.config(), MAX_CONFIG)?;
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
     let platform = match (config["os"].as_str(), config["architecture"].as_str()) {
         (Some(os), Some(architecture)) => Some(format!("{os}/{architecture}")),
         _ => None,

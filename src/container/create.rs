@@ -30,6 +30,7 @@ use super::without_proc;
 use super::{cgroup, cgroup_mounts, checks, hooks, network, propagation, unified};
 use crate::config::Sources;
 use crate::error::{Context, ErrorKind, Result};
+use crate::image::wasm::Artifact;
 use crate::oci::bundle::Bundle;
 use crate::oci::mounts::{check_mounted, remove_kernel_interfaces};
 use crate::oci::rootfs::{Rootfs, normalise};
@@ -76,6 +77,8 @@ pub struct Options<'a> {
     pub systemd_cgroup: bool,
     /// Where settings come from.
     pub sources: &'a Sources,
+    /// The image, if it may be an artifact.
+    pub image: Option<Artifact>,
 }
 
 /// Creates a container. On failure nothing of it is left.
@@ -104,6 +107,7 @@ fn new_record(bundle: &Bundle, options: &Options<'_>) -> Record {
         rootfs: bundle.spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default(),
         workload: String::new(),
         reason: String::new(),
+        image: options.image.clone(),
         init_start_time: None,
     }
 }
@@ -116,7 +120,8 @@ fn choose_executor(
     options: &Options<'_>,
 ) -> Result<Box<dyn Executor>> {
     let mounts = spec.mounts().clone().unwrap_or_default();
-    let decision = decide(spec, &Rootfs::open(&record.rootfs, &mounts)?)?;
+    let rootfs = Rootfs::open(&record.rootfs, &mounts)?;
+    let decision = decide(spec, &rootfs, &|program| record.find_in_image(program))?;
     record.reason = decision.reason;
     let Workload::Wasm(file) = decision.workload else {
         record.workload = LINUX.to_owned();

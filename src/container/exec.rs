@@ -112,7 +112,8 @@ fn choose_executor(
     let process = &spec.process().clone().unwrap_or_default();
     // The link itself would not be followed; the dot behind it makes it a directory.
     let rootfs = Rootfs::open(&PathBuf::from(format!("/proc/{init}/root/.")), &[])?;
-    let Workload::Wasm(file) = decide_exec(process, &rootfs)?.workload else {
+    let image = |program: &str| container.record.find_in_image(program);
+    let Workload::Wasm(file) = decide_exec(process, &rootfs, &image)?.workload else {
         return linux(role);
     };
     let mut executor = WasmExecutor::new(spec, &file, sources)?;

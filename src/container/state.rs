@@ -12,6 +12,7 @@ use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::image::wasm::Artifact;
 use crate::oci::bundle::{parse, read_limited};
 use crate::sys::pidfd::PidFd;
 
@@ -42,10 +43,23 @@ pub struct Record {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// The image that has the program, if the root file system has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Artifact>,
     /// When the init process started, in clock ticks after boot (proc(5)): tells it from a later
     /// process with the same pid.
     #[serde(default)]
     pub init_start_time: Option<u64>,
+}
+
+impl Record {
+    /// The wasm file that `program` means in the image, if that is an artifact.
+    ///
+    /// # Errors
+    /// As [`Artifact::find`].
+    pub fn find_in_image(&self, program: &str) -> Result<Option<(PathBuf, File)>> {
+        self.image.as_ref().map_or(Ok(None), |image| image.find(program))
+    }
 }
 
 /// A container as its state directory describes it.

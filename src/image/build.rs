@@ -19,10 +19,11 @@ use super::layer::{self, Entry, append};
 use super::store::{Blob, Blobs, manifests, read_json, verified};
 use super::{CONTAINERD_NAME, REFERENCE, TITLE, canonical_json};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::oci::annotations::VARIANT;
 
 /// The time at which every image was made: the same file is the same image.
 const CREATED: &str = "1970-01-01T00:00:00Z";
+/// The annotation by which other runtimes know a wasm image.
+const VARIANT: &str = "module.wasm.image/variant";
 /// The label with the digest of the wasm file.
 pub const SOURCE_DIGEST: &str = "runwasm.source.digest";
 /// The label with the version of what made the image.

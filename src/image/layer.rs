@@ -13,7 +13,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 
 /// What every wasm file starts with.
 const MAGIC: &[u8] = b"\0asm";
-/// The largest file that is looked into.
+/// The most that is looked into, in bytes.
 const MAX_WASM_BYTES: u64 = 1 << 30;
 /// The bit of a mode that makes it a directory's (S_IFDIR).
 const DIRECTORY: u32 = 0o040_000;
@@ -109,6 +109,7 @@ pub fn wasm_files(
     // The reader's own words quote the bytes that it found.
     let malformed = |_: io::Error| Error::invalid(format!("{name} is no layer, or a damaged one"));
     let mut found = Vec::new();
+    let mut total = 0;
     let mut archive = tar::Archive::new(layer);
     for entry in archive.entries().map_err(malformed)? {
         let mut entry = entry.map_err(malformed)?;
@@ -116,12 +117,16 @@ pub fn wasm_files(
         let path = plain(&path).ok_or_else(|| {
             Error::invalid(format!("{name}: entry {path:?} leaves the image; it is not used"))
         })?;
-        if !entry.header().entry_type().is_file() || entry.size() > MAX_WASM_BYTES {
+        if !entry.header().entry_type().is_file() {
             continue;
         }
         let mut bytes = Vec::new();
         (&mut entry).take(MAGIC.len() as u64).read_to_end(&mut bytes).map_err(malformed)?;
         if bytes == MAGIC {
+            total += entry.size();
+            if total > MAX_WASM_BYTES {
+                return Err(Error::invalid(format!("{name} has more than 1 GiB of WebAssembly")));
+            }
             entry.read_to_end(&mut bytes).map_err(malformed)?;
             found.push((format!("/{path}"), bytes));
         }

@@ -111,6 +111,24 @@ pub fn verified(blobs: &dyn Blobs, descriptor: &Descriptor, limit: u64) -> Resul
     Ok(blob)
 }
 
+/// The descriptor of a manifest or index of which only the digest is known.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], and [`ErrorKind::InvalidArgument`] when it is neither.
+pub fn described(blobs: &dyn Blobs, digest: &str) -> Result<Descriptor> {
+    let parsed: Digest =
+        digest.parse().context(ErrorKind::InvalidArgument, || format!("digest {digest:?}"))?;
+    let size = blobs.find(&parsed)?.size;
+    let untyped = Descriptor::new(MediaType::ImageManifest, size, parsed);
+    // The type of a manifest is an optional field of it; an index is told by what it lists.
+    let value: serde_json::Value = read_json(blobs, &untyped)?;
+    let mut descriptor = untyped;
+    if value.get("manifests").is_some() {
+        descriptor.set_media_type(MediaType::ImageIndex);
+    }
+    Ok(descriptor)
+}
+
 /// The bytes of a verified blob.
 ///
 /// # Errors

@@ -10,9 +10,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest, MediaType};
+use serde::{Deserialize, Serialize};
 
 use super::TITLE;
-use super::store::{Blobs, manifests, verified};
+use super::store::{Directory, described, manifests, verified};
 use crate::error::{Error, Result};
 
 /// The program that means "the only wasm file of the image", as runwasi's users write it.
@@ -29,15 +30,6 @@ pub struct Layer {
     pub descriptor: Descriptor,
 }
 
-/// A wasm file of an artifact, found and checked.
-#[derive(Debug)]
-pub struct Found {
-    /// Its path, as if it were a file in the root of the image.
-    pub path: PathBuf,
-    /// The file, open for reading.
-    pub file: File,
-}
-
 /// The layers of `manifest` that are wasm files.
 pub fn layers(manifest: &ImageManifest) -> Vec<Layer> {
     let wasm = manifest.layers().iter().filter(|layer| is_wasm(layer.media_type()));
@@ -52,28 +44,41 @@ fn is_wasm(kind: &MediaType) -> bool {
     kind.as_ref() == "application/wasm" || kind.as_ref().ends_with("+wasm")
 }
 
-/// The wasm file that `program` means in the image whose manifest or index is `image`; none if
-/// it is an image without wasm layers.
-///
-/// # Errors
-/// [`crate::error::ErrorKind::InvalidArgument`] when it has wasm files and `program` names none
-/// of them, or a blob is not what its descriptor says.
-pub fn find(blobs: &dyn Blobs, image: &Descriptor, program: &str) -> Result<Option<Found>> {
-    for (_, manifest) in manifests(blobs, image)? {
-        let layers = layers(&manifest);
-        if layers.is_empty() {
-            continue;
+/// An image in a content store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The directory below which its blobs are.
+    pub store: PathBuf,
+    /// The digest of its manifest or index.
+    pub digest: String,
+}
+
+impl Artifact {
+    /// The wasm file that `program` means, with its path as if it were a file in the root of the
+    /// image; none if this is an image without wasm layers. An index is searched for the first
+    /// manifest that has some.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::InvalidArgument`] when it has wasm files and `program` names none of them, or
+    /// a blob is not what its descriptor says.
+    pub fn find(&self, program: &str) -> Result<Option<(PathBuf, File)>> {
+        let blobs = Directory(self.store.clone());
+        for (_, manifest) in manifests(&blobs, &described(&blobs, &self.digest)?)? {
+            let layers = layers(&manifest);
+            if layers.is_empty() {
+                continue;
+            }
+            let layer = choose(&layers, program)?;
+            let file = verified(&blobs, &layer.descriptor, MAX_WASM_BYTES)?.file;
+            let name = match (&layer.title, program) {
+                (Some(title), _) => base_name(title),
+                (None, ANY) => "module.wasm",
+                (None, program) => base_name(program),
+            };
+            return Ok(Some((Path::new("/").join(name), file)));
         }
-        let layer = choose(&layers, program)?;
-        let file = verified(blobs, &layer.descriptor, MAX_WASM_BYTES)?.file;
-        let name = match (&layer.title, program) {
-            (Some(title), _) => base_name(title),
-            (None, ANY) => "module.wasm",
-            (None, program) => base_name(program),
-        };
-        return Ok(Some(Found { path: Path::new("/").join(name), file }));
+        Ok(None)
     }
-    Ok(None)
 }
 
 fn base_name(path: &str) -> &str {

@@ -8,6 +8,8 @@ pub const HANDLER: &str = "run.oci.handler";
 pub const VARIANT: &str = "module.wasm.image/variant";
 /// Before the name of a setting, see [`crate::config`].
 pub const PREFIX: &str = "runwasm.";
+/// For the shim: the image of a container that was made without one.
+pub const ARTIFACT: &str = "runwasm.artifact";
 /// Added to `state`: `wasm` or `linux`.
 pub const WORKLOAD: &str = "runwasm.workload";
 /// Added to `state`: why it is wasm or Linux.

@@ -7,10 +7,8 @@
 //! | 3 | `run.oci.handler` is anything else | error |
 //! | 4 | `module.wasm.image/variant` is `compat` or `compat-smart` | as 2 |
 //! | 5 | the entrypoint is a wasm file | wasm |
+//! | 6 | there is no such file, and the image is a wasm OCI artifact | wasm |
 //! | 7 | otherwise | Linux |
-//!
-//! Row 6 of the design, OCI wasm artifacts, needs a containerd image store and is not decided
-//! from a bundle.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -54,13 +52,17 @@ pub struct WasmFile {
     pub export: Option<String>,
 }
 
-/// Decides how the process of `spec` runs. Pure: it reads the spec and files below `rootfs`,
-/// and changes nothing.
+/// Finds a program in the image of a container whose root file system does not have it: its path
+/// and the file.
+pub type Artifact<'a> = &'a dyn Fn(&str) -> Result<Option<(PathBuf, File)>>;
+
+/// Decides how the process of `spec` runs. Pure: it reads the spec, files below `rootfs` and
+/// `artifact`, and changes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] for an unknown handler, for a precompiled module, and, where
 /// an annotation asks for wasm, for a `.wasm` or `.wat` entrypoint that is none.
-pub fn decide(spec: &Spec, rootfs: &Rootfs) -> Result<Decision> {
+pub fn decide(spec: &Spec, rootfs: &Rootfs, artifact: Artifact<'_>) -> Result<Decision> {
     let annotation = |key: &str| spec.annotations().as_ref()?.get(key).map(String::as_str);
     if annotation(CRI_CONTAINER_TYPE) == Some("sandbox") {
         return Ok(linux(format!("annotation {CRI_CONTAINER_TYPE}=sandbox")));
@@ -83,15 +85,15 @@ pub fn decide(spec: &Spec, rootfs: &Rootfs) -> Result<Decision> {
         }
         (None, _) => None,
     };
-    decide_by_entrypoint(process, rootfs, asked)
+    decide_by_entrypoint(process, rootfs, artifact, asked)
 }
 
 /// Decides by the program of `process` alone, for an exec into a wasm container.
 ///
 /// # Errors
 /// As [`decide`].
-pub fn decide_exec(process: &Process, rootfs: &Rootfs) -> Result<Decision> {
-    decide_by_entrypoint(process, rootfs, None)
+pub fn decide_exec(process: &Process, rootfs: &Rootfs, artifact: Artifact<'_>) -> Result<Decision> {
+    decide_by_entrypoint(process, rootfs, artifact, None)
 }
 
 fn linux(reason: String) -> Decision {
@@ -101,6 +103,7 @@ fn linux(reason: String) -> Decision {
 fn decide_by_entrypoint(
     process: &Process,
     rootfs: &Rootfs,
+    artifact: Artifact<'_>,
     asked: Option<String>,
 ) -> Result<Decision> {
     let because = |what: String| match &asked {
@@ -108,6 +111,11 @@ fn decide_by_entrypoint(
         None => what,
     };
     let Some(entrypoint) = find_entrypoint(process, rootfs)? else {
+        if let Some(file) = find_in_artifact(process, artifact)? {
+            let path = file.path.display();
+            let reason = format!("{path} is {} of a wasm artifact", file.format.describe());
+            return Ok(Decision { reason: because(reason), workload: Workload::Wasm(file) });
+        }
         return Ok(linux(because("the entrypoint is not a readable file".into())));
     };
     let path = entrypoint.path.display().to_string();
@@ -149,6 +157,11 @@ fn find_entrypoint(process: &Process, rootfs: &Rootfs) -> Result<Option<Entrypoi
     let Some(program) = process.args().as_ref().and_then(|args| args.first()) else {
         return Ok(None);
     };
+    let program = match program.as_str() {
+        // What Istio's images hold: one file, and no entrypoint.
+        "/" => "/plugin.wasm",
+        program => program,
+    };
     if let Some((path, found, format)) = look_up(program, process, rootfs)? {
         return Ok(Some(Entrypoint { path, found, format, export: None }));
     }
@@ -163,6 +176,28 @@ fn find_entrypoint(process: &Process, rootfs: &Rootfs) -> Result<Option<Entrypoi
         format,
         export: Some(export.to_owned()),
     }))
+}
+
+/// The file of the artifact that the program names, with a `#func` suffix or without.
+fn find_in_artifact(process: &Process, artifact: Artifact<'_>) -> Result<Option<WasmFile>> {
+    let Some(program) = process.args().as_ref().and_then(|args| args.first()) else {
+        return Ok(None);
+    };
+    let (name, export) = match program.rsplit_once('#') {
+        Some((name, export)) if !export.is_empty() => (name, Some(export.to_owned())),
+        _ => (program.as_str(), None),
+    };
+    let Some((path, file)) = artifact(name)? else { return Ok(None) };
+    let format = Format::of(&file, false)
+        .context(ErrorKind::InvalidArgument, || format!("read {}", path.display()))?;
+    if !format.is_wasm() {
+        return Err(Error::invalid(format!(
+            "{}, a wasm layer of the image, is {}",
+            path.display(),
+            format.describe()
+        )));
+    }
+    Ok(Some(WasmFile { path, file, format, export }))
 }
 
 /// Finds `program` as execvp(3) would inside the container. Images often hold wasm files without

@@ -54,7 +54,7 @@ impl Case {
     }
 
     fn decide(&self) -> Result<Decision> {
-        decide(&self.spec, &Rootfs::open(self.dir.path(), &[]).unwrap())
+        decide(&self.spec, &Rootfs::open(self.dir.path(), &[]).unwrap(), &|_| Ok(None))
     }
 
     fn wasm(&self) -> WasmFile {
@@ -241,7 +241,10 @@ fn an_entrypoint_in_a_bind_mount_is_found_at_its_source() {
     let case = Case::new(&["/cfg/app.wasm"]).file("cfg/app.wasm", ELF);
     let mounts = [mount("/cfg", volume.path()), mount("/one", &volume.path().join("v1/app.wasm"))];
     let rootfs = Rootfs::open(case.dir.path(), &mounts).unwrap();
-    assert!(matches!(decide(&case.spec, &rootfs).unwrap().workload, Workload::Wasm(_)));
+    assert!(matches!(
+        decide(&case.spec, &rootfs, &|_| Ok(None)).unwrap().workload,
+        Workload::Wasm(_)
+    ));
     let single = Case::new(&["/one"]);
     assert!(matches!(decide(&single.spec, &rootfs).unwrap().workload, Workload::Wasm(_)));
 }
@@ -276,4 +279,38 @@ fn paths_are_followed_as_the_kernel_follows_them() {
     // What a tmpfs covers is not there.
     let covered = Case::new(&["/app/h.wasm"]).file("app/h.wasm", MODULE);
     assert!(!decide_with(&covered, &[mount("tmpfs", "/app")]));
+}
+
+/// Row 6, and that every other row comes before it.
+#[test]
+fn an_artifact_stands_in_for_a_file_that_is_missing() {
+    let layers = tempfile::tempdir().unwrap();
+    let layer = layers.path().join("layer");
+    let decide_with = |case: &Case, content: &[u8]| {
+        std::fs::write(&layer, content).unwrap();
+        let artifact = |program: &str| {
+            Ok((program == "app.wasm").then(|| (program.into(), File::open(&layer).unwrap())))
+        };
+        let rootfs = Rootfs::open(case.dir.path(), &[]).unwrap();
+        decide(&case.spec, &rootfs, &artifact)
+    };
+    let decision = decide_with(&Case::new(&["app.wasm#main"]), MODULE).unwrap();
+    assert!(decision.reason.contains("of a wasm artifact"), "{}", decision.reason);
+    let Workload::Wasm(file) = decision.workload else { panic!("not wasm") };
+    assert_eq!((file.format, file.export.as_deref()), (Format::Module, Some("main")));
+    let there = Case::new(&["app.wasm"]).file("app.wasm", COMPONENT);
+    let Workload::Wasm(file) = decide_with(&there, MODULE).unwrap().workload else { panic!() };
+    assert_eq!(file.format, Format::Component);
+    let error = decide_with(&Case::new(&["app.wasm"]), ELF).unwrap_err().to_string();
+    assert!(error.contains("a wasm layer of the image, is an ELF file"), "{error}");
+    let other = decide_with(&Case::new(&["other"]), MODULE).unwrap();
+    assert!(matches!(other.workload, Workload::Linux));
+}
+
+/// Istio's images: one file, and no entrypoint.
+#[test]
+fn the_root_directory_as_a_program_means_its_plugin() {
+    let case = Case::new(&["/"]).file("plugin.wasm", MODULE);
+    assert_eq!(case.wasm().path, Path::new("/plugin.wasm"));
+    Case::new(&["/"]).file("other.wasm", MODULE).assert_linux();
 }

@@ -8,6 +8,7 @@
 pub mod actions;
 pub mod bootstrap;
 pub mod container;
+pub mod containerd;
 pub mod driver;
 pub mod events;
 pub mod fifo;

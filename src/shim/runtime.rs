@@ -12,6 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
+use crate::shim::containerd::Image;
 use crate::shim::io::Handles;
 use crate::shim::options::Options;
 use crate::shim::reaper::{Exit, Reaper};
@@ -89,9 +90,23 @@ impl Runtime {
     }
 
     /// Makes the container; its first process waits for [`Runtime::start`]. Returns its pid.
-    pub async fn create(&self, handles: Option<Handles>, console: Option<&Path>) -> Result<u32> {
+    /// `image` is where its program may be, if its root file system has none.
+    pub async fn create(
+        &self,
+        handles: Option<Handles>,
+        console: Option<&Path>,
+        image: Option<&Image>,
+    ) -> Result<u32> {
         let pid_file = self.bundle.join("init.pid");
-        let mut arguments = vec!["create".into(), "--bundle".into(), self.bundle.clone().into()];
+        let mut arguments: Vec<OsString> = Vec::new();
+        // No other runtime knows these.
+        let ours = self.binary.file_name() == Some(BINARY.as_ref());
+        if let Some(image) = image.filter(|_| ours) {
+            let mut store = OsString::from("--image-store=");
+            store.push(&image.store);
+            arguments.extend([store, format!("--image-digest={}", image.digest).into()]);
+        }
+        arguments.extend(["create".into(), "--bundle".into(), self.bundle.clone().into()]);
         arguments.extend(["--pid-file".into(), pid_file.clone().into()]);
         if self.no_pivot {
             arguments.push("--no-pivot".into());
@@ -198,7 +213,9 @@ impl Runtime {
 
     /// Makes a call and returns what it printed. Its failure is told in the runtime's own words.
     async fn call(&self, call: Call<'_>) -> Result<Vec<u8>> {
-        let verb = call.arguments[0].to_string_lossy().into_owned();
+        let words = call.arguments.iter().map(|word| word.to_string_lossy());
+        let verb = words.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
+        let verb = verb.into_owned();
         let logged_before = std::fs::metadata(call.log).map_or(0, |log| log.len());
         // Captured in memory files: a process that keeps one open delays nobody, and no amount
         // of output fills a pipe that is read too late.

@@ -40,6 +40,8 @@ const BEING_MADE: Duration = Duration::from_millis(20);
 pub struct Shim {
     /// The containerd namespace.
     pub namespace: String,
+    /// containerd's own socket.
+    pub containerd: PathBuf,
     /// Whether runtimes are to log what they do.
     pub debug: bool,
     /// Reaps every process.
@@ -171,6 +173,7 @@ pub fn serve(flags: &Flags) -> Result<()> {
     runtime.block_on(async {
         let shim = Arc::new(Shim {
             namespace: flags.namespace.clone(),
+            containerd: flags.address.clone().into(),
             debug: flags.debug,
             reaper: Reaper::start()?,
             events: Publisher::new(&events, &flags.namespace),

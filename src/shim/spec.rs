@@ -16,6 +16,18 @@ pub struct Config {
     pub annotations: HashMap<String, String>,
     #[serde(default)]
     linux: Linux,
+    #[serde(default)]
+    process: Process,
+}
+
+#[derive(Debug, Deserialize, Default)]
+struct Process {
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<String>,
+    #[serde(default)]
+    cwd: String,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -48,6 +60,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether there is something in `rootfs` that may be the container's program. Links are not
+    /// followed, and mounts not looked at: this says where it is worth looking further.
+    pub fn has_program(&self, rootfs: &Path) -> bool {
+        let Process { args, env, cwd } = &self.process;
+        let Some(program) = args.first() else { return true };
+        let path = env.iter().find_map(|pair| pair.strip_prefix("PATH="));
+        let directories = match program.contains('/') {
+            true => "",
+            false => path.unwrap_or_default(),
+        };
+        std::iter::once("").chain(directories.split(':')).any(|directory| {
+            let path = Path::new(cwd).join(directory).join(program);
+            let path = rootfs.join(path.strip_prefix("/").unwrap_or(&path));
+            path.symlink_metadata().is_ok_and(|found| !found.is_dir())
+        })
+    }
+}
+
 /// The process of an exec request, with the terminal that the request asks for.
 pub fn with_terminal(process: &[u8], terminal: bool) -> Result<Vec<u8>> {
     let kind = ErrorKind::InvalidArgument;
@@ -71,6 +102,22 @@ mod tests {
         assert!(!private(r#"[{"type":"mount"}]"#));
         assert!(!private(r#"[{"type":"pid","path":"/proc/1/ns/pid"}]"#));
         assert!(!serde_json::from_str::<Config>("{}").unwrap().has_private_pids());
+    }
+
+    #[test]
+    fn a_program_is_looked_for_where_it_may_be() {
+        let rootfs = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(rootfs.path().join("opt/bin")).unwrap();
+        std::fs::write(rootfs.path().join("opt/bin/app"), "").unwrap();
+        let has = |program: &str, cwd: &str| {
+            let process = serde_json::json!(
+                {"args": [program], "cwd": cwd, "env": ["PATH=/bin:/opt/bin"]});
+            let config = serde_json::json!({ "process": process });
+            let config: Config = serde_json::from_value(config).unwrap();
+            config.has_program(rootfs.path())
+        };
+        assert!(has("/opt/bin/app", "/") && has("app", "/") && has("./bin/app", "/opt"));
+        assert!(!has("/app", "/") && !has("other", "/") && !has("/", "/"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::cache::Cache;
 use super::call::{Call, plan};
 use super::compile::Progress;
 use super::engine::{self, Profile};
+use super::inspect::worlds::world_of;
 use super::limits::Budget;
 use super::memory_file;
 use super::p1::listeners::Listeners;
@@ -39,6 +40,8 @@ use crate::sys::{artefact, descriptors};
 const COMPONENT: [u8; 4] = [0x0d, 0, 1, 0];
 /// The import name of WASI 0.1's predecessor.
 const UNSTABLE: &str = "wasi_unstable";
+/// The import name of WASI 0.1.
+const STABLE: &str = "wasi_snapshot_preview1";
 
 /// What a store of a core module holds.
 pub struct CoreState {
@@ -199,7 +202,6 @@ fn link_module(
     guest: &Guest,
     config: &Config,
 ) -> wasmtime::Result<Program> {
-    let calls = plan(module, export, guest.args.get(1..).unwrap_or_default())?;
     let threads = threads::are_used(module);
     if threads && !config.guest.threads {
         wasmtime::bail!(
@@ -210,8 +212,19 @@ fn link_module(
     let names: Vec<_> = module.imports().map(|import| import.module()).collect();
     let mut linker = module_linker(module.engine(), &names)?;
     threads::add_memories(&mut linker, module, guest.memory)?;
-    let unstable = names.contains(&UNSTABLE);
-    Ok(Program::Core { instance: linker.instantiate_pre(module)?, calls, unstable, threads })
+    let instance = linker.instantiate_pre(module).map_err(|error| match foreign(module) {
+        Some(world) => error.context(format!("it imports from {world}")),
+        None => error,
+    })?;
+    let calls = plan(module, export, guest.args.get(1..).unwrap_or_default())?;
+    Ok(Program::Core { instance, calls, unstable: names.contains(&UNSTABLE), threads })
+}
+
+/// Who has what `module` imports, if not WASI.
+fn foreign(module: &Module) -> Option<String> {
+    let mut imports = module.imports();
+    let import = imports.find(|import| ![STABLE, UNSTABLE].contains(&import.module()))?;
+    Some(world_of(import.module(), import.name(), false))
 }
 
 /// What a core module that imports from `modules` can import, besides memories.

@@ -8,7 +8,8 @@ use containerd_shim::protos::events::task::{TaskCreate, TaskIO, TaskOOM};
 use log::{debug, info, warn};
 
 use super::Container;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::shim::containerd::{self, Image};
 use crate::shim::mount;
 use crate::shim::oom::Watch;
 use crate::shim::options::Options;
@@ -19,6 +20,9 @@ use crate::shim::server::Shim;
 use crate::shim::spec::Config;
 use crate::shim::stats::Cgroups;
 use crate::shim::stdio::Stdio;
+
+/// The annotation that names the image of a container that was made without one.
+const ARTIFACT: &str = "runwasm.artifact";
 
 impl Container {
     /// Makes a container as `request` says. A failure leaves nothing behind.
@@ -31,7 +35,8 @@ impl Container {
         }
         let options = Options::from_any(request.options.as_ref())?;
         let bundle = PathBuf::from(&request.bundle);
-        let private_pids = Config::read(&bundle)?.has_private_pids();
+        let config = Config::read(&bundle)?;
+        let private_pids = config.has_private_pids();
         options.save(&bundle)?;
         let subject = Subject {
             namespace: &shim.namespace,
@@ -61,7 +66,7 @@ impl Container {
         };
         let mounted = mount::mount_all(request.rootfs.clone(), container.rootfs()).await;
         let made = match mounted {
-            Ok(()) => container.make_init().await,
+            Ok(()) => container.make_init(&config).await,
             Err(error) => Err(error),
         };
         match made {
@@ -79,10 +84,12 @@ impl Container {
     }
 
     /// Runs the runtime's create. On success the first process is known and waits to be started.
-    async fn make_init(&mut self) -> Result<Exiting> {
+    async fn make_init(&mut self, config: &Config) -> Result<Exiting> {
+        let image = self.image(config).await?;
         let operation = self.shim.reaper.operation();
         let mut prepared = self.prepare(&self.init).await?;
-        let pid = self.runtime.create(prepared.handles(), prepared.console()).await?;
+        let create = self.runtime.create(prepared.handles(), prepared.console(), image.as_ref());
+        let pid = create.await?;
         let exiting = self.shim.reaper.watch(pid, &operation);
         self.cgroups = Cgroups::of_process(pid)
             .inspect_err(|error| warn!("{}: no statistics: {error}", self.id))
@@ -91,6 +98,26 @@ impl Container {
         let streams = prepared.connect(&self.init.stdio, &self.options).await?;
         self.init.made(pid, streams);
         Ok(exiting)
+    }
+
+    /// The image of a container whose root file system lacks its program: it may be an artifact,
+    /// of which nothing is unpacked. All others start without containerd being asked.
+    async fn image(&self, config: &Config) -> Result<Option<Image>> {
+        if config.has_program(&self.rootfs()) {
+            return Ok(None);
+        }
+        let named = config.annotations.get(ARTIFACT).map(String::as_str);
+        let (socket, namespace) = (&self.shim.containerd, &self.shim.namespace);
+        match containerd::image_of(socket, namespace, &self.id, named).await {
+            Err(error) if named.is_none() => {
+                info!("{}: is its image an artifact? {error}", self.id);
+                Ok(None)
+            }
+            Err(error) => Err(error).context(ErrorKind::InvalidArgument, || {
+                format!("annotation {ARTIFACT}={}", named.unwrap_or_default())
+            }),
+            found => found,
+        }
     }
 
     fn watch_memory(&self) -> Option<Watch> {

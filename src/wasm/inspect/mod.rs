@@ -2,7 +2,7 @@
 
 mod imports;
 mod proposals;
-mod worlds;
+pub mod worlds;
 
 use serde::Serialize;
 use wasmparser::component_types::ComponentEntityType;
@@ -96,6 +96,15 @@ impl From<MemoryType> for Memory {
 /// # Errors
 /// [`ErrorKind::InvalidArgument`] when it is not valid; the text names the offset.
 pub fn inspect(wasm: &[u8], name: &str) -> Result<Report> {
+    let report = check(wasm, name)?;
+    Ok(Report { proposals: proposals::used(wasm), ..report })
+}
+
+/// As [`inspect`], without the proposals, which take the longest to find.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn check(wasm: &[u8], name: &str) -> Result<Report> {
     let types = Validator::new_with_features(WasmFeatures::all())
         .validate_all(wasm)
         .context(ErrorKind::InvalidArgument, || format!("{name} is not valid WebAssembly"))?;
@@ -108,7 +117,7 @@ pub fn inspect(wasm: &[u8], name: &str) -> Result<Report> {
         role: outline.role,
         wasi: wasi_versions(&outline),
         imports,
-        proposals: proposals::used(wasm),
+        proposals: Vec::new(),
         memories: outline.memories,
         exports: outline.exports,
         problems: Vec::new(),
