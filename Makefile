@@ -8,7 +8,7 @@ drop_in := $(SYSCONFDIR)/containers/containers.conf.d/50-runwasm.conf
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := runwasm containerd-shim-wasm-v1
-examples := hello-world http-rust
+examples := hello-world http-rust artifact multi-platform
 example_crates := $(wildcard examples/*/*/Cargo.toml)
 
 # The trials that hold for every OCI runtime are run on this one first, to show that they test
@@ -36,13 +36,13 @@ setup: ## install what is missing on this Debian machine (root)
 build: ## build runwasm and containerd-shim-wasm-v1
 	@$(step) build cargo build --release --locked
 
-images: ## build the example images and root directories, in target/
+images: build ## build the example images and root directories, in target/
 	@for example in $(examples); do \
 		$(step) "images of $$example" \
 			$(MAKE) --no-print-directory -C examples/$$example OUT=$(target) || exit 1; \
 	done
 
-hello: setup build images ## run wasm and Linux on containerd, podman and runwasm (root)
+hello: setup images ## run wasm and Linux on containerd, podman and runwasm (root)
 	@hack/hello.sh
 
 test: setup lint images ## every check and every test (root)
@@ -88,7 +88,7 @@ bench-check: ## say which ratios of the last `make bench` are worse than hack/be
 lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) format cargo fmt --check
 	@$(step) "format of the CRI client" sh -c \
-		'files=$$(gofmt -l hack/kubernetes) && echo "$$files" && [ -z "$$files" ]'
+		'files=$$(gofmt -l hack/kubernetes examples) && echo "$$files" && [ -z "$$files" ]'
 	@for crate in $(example_crates); do \
 		$(step) "format of $$crate" cargo fmt --check --manifest-path $$crate || exit 1; \
 	done

@@ -2,6 +2,8 @@
 
 OUT ?= ../../target
 out := $(abspath $(OUT))
+# What makes images without buildah; `make build` in the root of the repository builds it.
+runwasm := $(out)/release/runwasm
 wasm_annotation := --annotation module.wasm.image/variant=compat
 
 .DELETE_ON_ERROR:

@@ -1,0 +1,3 @@
+module example/platform
+
+go 1.21
