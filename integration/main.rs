@@ -10,6 +10,7 @@ mod cli;
 mod containerd;
 mod harness;
 mod http;
+mod images;
 mod linux;
 mod listeners;
 mod memory;
@@ -74,6 +75,7 @@ fn trials() -> Vec<Trial> {
         settings::our_tests(),
         http::our_tests(),
         listeners::our_tests(),
+        images::our_tests(),
         soak::our_tests(),
         shim::tests(),
         containerd::tests(),

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::harness::podman::{Pod, podman};
-use crate::harness::{PATIENCE, Result, eventually, suite, trials};
+use crate::harness::{PATIENCE, Result, docs, eventually, suite, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials!["podman": run_of_wasm_and_linux, run_returns_exit_codes, run_passes_stdio,
         run_in_a_terminal, annotations_choose_the_workload, logs, exec, stop_is_prompt,
         missing_command_is_127, command_without_permission_is_126, failed_create_is_explained,
-        volumes, images_run, pause_and_unpause]
+        volumes, images_run, pause_and_unpause, docs_images]
 }
 
 fn run_of_wasm_and_linux() -> Result {
@@ -175,4 +175,10 @@ fn pause_and_unpause() -> Result {
     pod.cmd("unpause", &[])?.run()?.success()?;
     assert_eq!(status()?, "running");
     pod.remove()
+}
+
+/// The commands that docs/images.md shows.
+fn docs_images() -> Result {
+    let podman = podman(&[])?;
+    docs::run("docs/images.md", "podman", "podman", &podman)
 }

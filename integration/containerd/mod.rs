@@ -3,6 +3,7 @@
 mod events;
 mod exec;
 mod failures;
+mod images;
 mod pods;
 mod restart;
 mod run;
@@ -23,6 +24,7 @@ pub fn tests() -> Vec<Trial> {
             failures::tests(generation),
             restart::tests(generation),
             pods::tests(generation),
+            images::tests(generation),
         ]
     };
     Generation::ALL.into_iter().flat_map(on).flatten().collect()

@@ -3,6 +3,7 @@
 //! `CONTAINERD` names another containerd than the one on PATH. `CRI_HANDLER=runc` runs the
 //! trials of the standard on runc, and leaves out those of what only ours does.
 
+mod artifacts;
 mod client;
 mod conformance;
 mod critest;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
     ];
     let ours = [
         docs::our_tests(),
+        artifacts::our_tests(),
         pods::our_tests(),
         exec::our_tests(),
         streams::our_tests(),

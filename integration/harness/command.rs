@@ -68,10 +68,7 @@ impl Cmd {
 
     /// The same command in a terminal of its own, as a person's shell starts it.
     pub fn in_terminal(self) -> Self {
-        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        let quote = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
-        let line: Vec<String> = words.map(quote).collect();
-        Cmd::new("script").args(["-qefc", &line.join(" "), "/dev/null"]).like(self)
+        Cmd::new("script").args(["-qefc", &self.line(), "/dev/null"]).like(self)
     }
 
     /// The same command with its standard output as input of a shell script, whose output
@@ -95,6 +92,20 @@ impl Cmd {
     /// One variable of the command's environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
+        self
+    }
+
+    /// The command's words as a shell takes them.
+    pub fn line(&self) -> String {
+        let quote = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(quote).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same command with the variables of another.
+    pub fn like_variables(mut self, other: &Self) -> Self {
+        let set = other.command.get_envs().filter_map(|(key, value)| Some((key, value?)));
+        self.command.envs(set);
         self
     }
 

@@ -105,6 +105,11 @@ impl Server {
         cmd.args(["--namespace", "it"]).args(args)
     }
 
+    /// Which generation it is of.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// The process id of the server.
     pub fn pid(&self) -> i32 {
         self.process().pid()

@@ -8,6 +8,7 @@ pub mod command;
 pub mod console;
 pub mod container;
 pub mod containerd;
+pub mod docs;
 pub mod guests;
 pub mod orphans;
 pub mod podman;

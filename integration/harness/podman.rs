@@ -37,10 +37,12 @@ pub fn stop() {
     }
 }
 
-/// The settings of the drop-in that `make install` puts in place, and locks of our own.
+/// The settings of the drop-in that `make install` puts in place, and locks of our own. podman's
+/// own limits may be above the machine's, which takes CAP_SYS_RESOURCE.
 fn configuration() -> String {
     format!(
-        "[engine]\nlock_type = \"file\"\nruntime_supports_json = [\"crun\", \"runc\", \"runwasm\"]\n\
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+         [engine]\nlock_type = \"file\"\nruntime_supports_json = [\"crun\", \"runc\", \"runwasm\"]\n\
          [engine.runtimes]\nrunwasm = [\"{}\"]\n",
         runtime::path().display()
     )
@@ -90,9 +92,7 @@ impl Pod {
 
     /// `podman run` of another image.
     pub fn run_image(&self, image: &str, options: &[&str], args: &[&str]) -> Result<Cmd> {
-        // podman's own limits may be above the machine's, which takes CAP_SYS_RESOURCE.
-        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
-        let cmd = podman(&["run", "--network", "none", "--name", &self.name])?.args(limits);
+        let cmd = podman(&["run", "--network", "none", "--name", &self.name])?;
         let cmd = cmd.arg("--cidfile").arg(&self.id_file).args(options);
         Ok(cmd.arg(image).args(args))
     }
