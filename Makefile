@@ -8,7 +8,7 @@ drop_in := $(SYSCONFDIR)/containers/containers.conf.d/50-runwasm.conf
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := runwasm containerd-shim-wasm-v1
-examples := hello-world http-rust artifact multi-platform
+examples := hello-world http-rust policy artifact multi-platform
 example_crates := $(wildcard examples/*/*/Cargo.toml)
 
 # The trials that hold for every OCI runtime are run on this one first, to show that they test

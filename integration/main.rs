@@ -15,6 +15,7 @@ mod linux;
 mod listeners;
 mod memory;
 mod podman;
+mod policy;
 mod security;
 mod settings;
 mod shim;
@@ -80,6 +81,7 @@ fn trials() -> Vec<Trial> {
         shim::tests(),
         containerd::tests(),
         podman::tests(),
+        policy::tests(),
         vm::our_tests(),
     ];
     let ignored = !runtime::is_ours();

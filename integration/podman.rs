@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 
 use crate::harness::podman::{Pod, podman};
-use crate::harness::{PATIENCE, Result, docs, eventually, suite, trials};
+use crate::harness::{PATIENCE, Result, docs, eventually, images, suite, trials};
 
 pub fn tests() -> Vec<Trial> {
     trials!["podman": run_of_wasm_and_linux, run_returns_exit_codes, run_passes_stdio,
@@ -145,18 +145,11 @@ fn volumes() -> Result {
     pod.remove()
 }
 
-/// The images `make images` builds; hello-wasi has the platform wasi/wasm.
+/// hello-wasi has the platform wasi/wasm.
 fn images_run() -> Result {
     for name in ["hello-rust", "hello-wasi"] {
-        let file = suite::repository().join("target/images").join(format!("{name}.tar"));
-        if !file.exists() {
-            return Err("run `make images` first".into());
-        }
-        let loaded = podman(&["load", "--input", &file.to_string_lossy()])?.run()?.success()?;
-        let text = loaded.text();
-        let image = text.trim().rsplit(": ").next().unwrap_or_default();
         let pod = Pod::new()?;
-        let output = pod.run_image(image, &[], &[])?.run()?.success()?;
+        let output = pod.run_image(&images::load(name)?, &[], &[])?.run()?.success()?;
         assert!(output.text().to_lowercase().contains("hello"), "{name}: {}", output.text());
         pod.remove()?;
     }

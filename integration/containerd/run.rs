@@ -1,6 +1,5 @@
 //! Containers in the foreground and in the background.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use libtest_mimic::Trial;
@@ -113,25 +112,16 @@ fn environment_is_exact(server: &Arc<Server>) -> Result {
     Ok(())
 }
 
-/// The images that `make images` builds.
 fn images_run(server: &Arc<Server>) -> Result {
     for name in ["hello-rust", "hello-c", "hello-go"] {
-        let tar = image_file(name)?;
-        server.ctr(["image", "import", "--all-platforms"]).arg(&tar).run()?.success()?;
-        let images = server.ctr(["image", "list", "--quiet"]).run()?.success()?.lines();
-        let image = images.iter().find(|image| image.contains(name));
-        let image = image.ok_or_else(|| format!("no {name} in {images:?}"))?;
+        let image = server.import(name)?;
         let id = suite::unique_id();
-        let run = server.ctr(["run", "--rm", "--runtime", RUNTIME, image, &id]).run()?.success()?;
+        let run =
+            server.ctr(["run", "--rm", "--runtime", RUNTIME, &image, &id]).run()?.success()?;
         assert!(run.text().to_lowercase().contains("hello"), "{name}: {}", run.text());
         audit::nothing_left_of(&id)?;
     }
     Ok(())
-}
-
-fn image_file(name: &str) -> Result<PathBuf> {
-    let file = suite::repository().join("target/images").join(format!("{name}.tar"));
-    if file.exists() { Ok(file) } else { Err("run `make images` first".into()) }
 }
 
 fn many_runs_leave_nothing(server: &Arc<Server>) -> Result {

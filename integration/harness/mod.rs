@@ -10,6 +10,7 @@ pub mod container;
 pub mod containerd;
 pub mod docs;
 pub mod guests;
+pub mod images;
 pub mod orphans;
 pub mod podman;
 pub mod procfs;

@@ -90,9 +90,11 @@ impl Pod {
         self.run_image(IMAGE, options, args)
     }
 
-    /// `podman run` of another image.
+    /// `podman run` of another image. The container has no network unless the options name one.
     pub fn run_image(&self, image: &str, options: &[&str], args: &[&str]) -> Result<Cmd> {
-        let cmd = podman(&["run", "--network", "none", "--name", &self.name])?;
+        let network = ["--network", "none"];
+        let network = if options.contains(&network[0]) { &[][..] } else { &network };
+        let cmd = podman(&["run", "--name", &self.name])?.args(network);
         let cmd = cmd.arg("--cidfile").arg(&self.id_file).args(options);
         Ok(cmd.arg(image).args(args))
     }
