@@ -8,7 +8,9 @@ drop_in := $(SYSCONFDIR)/containers/containers.conf.d/50-runwasm.conf
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 target := $(abspath $(or $(CARGO_TARGET_DIR),target))
 binaries := runwasm containerd-shim-wasm-v1
+# `make test` runs what these are built into; the others need toolchains of their own.
 examples := hello-world http-rust policy artifact multi-platform
+other_examples := http-go http-js http-python
 example_crates := $(wildcard examples/*/*/Cargo.toml)
 
 # The trials that hold for every OCI runtime are run on this one first, to show that they test
@@ -24,7 +26,7 @@ step := hack/step.sh
 
 # Prerequisites are done in the order in which they are listed.
 .NOTPARALLEL:
-.PHONY: help setup build images hello test test-cri cri-programs bench bench-docs bench-check
+.PHONY: help setup build images examples hello test test-cri cri-programs bench bench-docs bench-check
 .PHONY: lint fmt install uninstall clean
 
 help: ## list the targets (the default)
@@ -41,6 +43,17 @@ images: build ## build the example images and root directories, in target/
 		$(step) "images of $$example" \
 			$(MAKE) --no-print-directory -C examples/$$example OUT=$(target) || exit 1; \
 	done
+
+examples: setup images ## build all examples, in all languages, and run them (root)
+	@$(step) "toolchains" hack/setup.sh --examples
+	@$(step) "image by Emscripten" \
+		$(MAKE) --no-print-directory -C examples/hello-world OUT=$(target) emscripten
+	@for example in $(other_examples); do \
+		$(step) "images of $$example" \
+			$(MAKE) --no-print-directory -C examples/$$example OUT=$(target) || exit 1; \
+	done
+	@echo "== examples"
+	@cargo test --release --locked --test examples
 
 hello: setup images ## run wasm and Linux on containerd, podman and runwasm (root)
 	@hack/hello.sh
@@ -87,7 +100,7 @@ bench-check: ## say which ratios of the last `make bench` are worse than hack/be
 
 lint: ## formatter, clippy, dependencies' licences and sources, shell scripts
 	@$(step) format cargo fmt --check
-	@$(step) "format of the CRI client" sh -c \
+	@$(step) "format of Go" sh -c \
 		'files=$$(gofmt -l hack/kubernetes examples) && echo "$$files" && [ -z "$$files" ]'
 	@for crate in $(example_crates); do \
 		$(step) "format of $$crate" cargo fmt --check --manifest-path $$crate || exit 1; \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building, running and testing need on a Debian 12 (or newer) machine that has
 # Rust, git and make. Run as root. What is there already is left alone, so a second run does
-# nothing and needs no network.
+# nothing and needs no network. With --examples, installs what the toolchains of `make examples`
+# stand on, and nothing else; the toolchains themselves examples/toolchains.mk puts into target/.
 set -euo pipefail
 
 # The packages, each with what it is needed for.
@@ -29,6 +30,12 @@ packages=(
     dbus                    # the bus on which systemd is asked for scopes
 )
 
+# Those for --examples.
+example_packages=(
+    emscripten              # compiles hello-world's C program to a stand-alone module
+    python3-venv            # keeps componentize-py, which compiles Python, to itself
+)
+
 # Advisories are not checked: their database is only to be had by git from another host.
 cargo_deny_version=0.20.2
 
@@ -44,8 +51,16 @@ go_minimum=1.24
 go_release=1.24.13
 go_fetching=1.21
 
+# The first Node.js that componentize-js, which compiles JavaScript, runs on.
+node_minimum=18
+
 main() {
     require_debian_root
+    if [[ ${1-} == --examples ]]; then
+        install_packages "${example_packages[@]}"
+        install_node
+        return
+    fi
     require_rust
     install_packages "${packages[@]}"
     unpack_containerds
@@ -232,6 +247,21 @@ EOF
     apt_get update
 }
 
+# --- Node.js --------------------------------------------------------------------------------
+
+install_node() {
+    has_node && return
+    install_packages nodejs npm
+    hash -r
+    has_node || fail "node is missing or older than $node_minimum: put a newer one, and npm, in PATH"
+}
+
+has_node() {
+    local version
+    command -v npm >/dev/null && version=$(node --version 2>/dev/null) || return 1
+    at_least "${version#v}" "$node_minimum"
+}
+
 # --- Rust -----------------------------------------------------------------------------------
 
 # The guests: WASI 0.1 modules, without and with threads, and WASI 0.2 components.
@@ -275,4 +305,4 @@ mount_hugetlb() {
     mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb
 }
 
-main
+main "$@"
