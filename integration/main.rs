@@ -7,6 +7,7 @@ mod attacks;
 mod bad_input;
 mod cache;
 mod cli;
+mod conformance;
 mod containerd;
 mod harness;
 mod http;
@@ -82,6 +83,7 @@ fn trials() -> Vec<Trial> {
         containerd::tests(),
         podman::tests(),
         policy::tests(),
+        conformance::tests(),
         vm::our_tests(),
     ];
     let ignored = !runtime::is_ours();
