@@ -15,7 +15,7 @@ use crate::harness::{Result, audit, docs, runtime, suite};
 
 pub fn tests(generation: Generation) -> Vec<Trial> {
     trials_on!(generation => platform_chooses, artifacts_run, layers_are_told_apart,
-        an_artifact_in_an_index, exec_in_an_artifact, artifacts_that_cannot_run,
+        an_artifact_in_an_index, exec_in_an_artifact, artifacts_that_cannot_run, damaged_blobs,
         ctr_refuses_artifacts_as_documented, a_plugin_without_an_entrypoint, docs_images)
 }
 
@@ -127,6 +127,28 @@ fn artifacts_that_cannot_run(server: &Arc<Server>) -> Result {
     // An ordinary image is not looked into: it is to be unpacked.
     let image = artifact(server, PROBE, &[])?;
     run(server, &image, &["/probe.wasm"])?.refused("\"/probe.wasm\": no such file")?;
+    Ok(())
+}
+
+/// A blob that is not what its digest says, and one that is gone.
+fn damaged_blobs(server: &Arc<Server>) -> Result {
+    // No other trial uses this guest, and so its blob, in an artifact.
+    let guest = Guest::Wat("hello");
+    let image = artifact(server, guest, &["--artifact"])?;
+    let file = suite::new_dir("blob")?.join("hello.wasm");
+    fs::write(&file, guest.bytes()?)?;
+    let sum = Cmd::new("sha256sum").arg(&file).run()?.success()?.text();
+    let blob = server.blob(sum.split(' ').next().unwrap_or_default());
+    let mut bytes = fs::read(&blob)?;
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&blob, &bytes)?;
+    run(server, &image, &["probe.wasm"])?.refused("is damaged: its content has the digest")?;
+    fs::write(&blob, &bytes[..last])?;
+    let size = format!("has {last} bytes, and its descriptor says {}", bytes.len());
+    run(server, &image, &["probe.wasm"])?.refused(&size)?;
+    fs::remove_file(&blob)?;
+    run(server, &image, &["probe.wasm"])?.refused("is missing from")?;
     Ok(())
 }
 

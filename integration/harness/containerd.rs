@@ -125,6 +125,11 @@ impl Server {
         self.dir.join("state/io.containerd.runtime.v2.task/it").join(id)
     }
 
+    /// Where the server keeps the blob of a digest's hexadecimal digits.
+    pub fn blob(&self, digits: &str) -> PathBuf {
+        self.dir.join("root/io.containerd.content.v1.content/blobs/sha256").join(digits)
+    }
+
     /// Stops the server; shims and containers go on.
     pub fn stop(&self) -> Result {
         let mut process = self.process();

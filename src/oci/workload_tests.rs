@@ -246,7 +246,10 @@ fn an_entrypoint_in_a_bind_mount_is_found_at_its_source() {
         Workload::Wasm(_)
     ));
     let single = Case::new(&["/one"]);
-    assert!(matches!(decide(&single.spec, &rootfs).unwrap().workload, Workload::Wasm(_)));
+    assert!(matches!(
+        decide(&single.spec, &rootfs, &|_| Ok(None)).unwrap().workload,
+        Workload::Wasm(_)
+    ));
 }
 
 #[test]
@@ -268,7 +271,7 @@ fn paths_are_followed_as_the_kernel_follows_them() {
     };
     let decide_with = |case: &Case, mounts: &[oci_spec::runtime::Mount]| {
         let rootfs = Rootfs::open(case.dir.path(), mounts).unwrap();
-        matches!(decide(&case.spec, &rootfs).unwrap().workload, Workload::Wasm(_))
+        matches!(decide(&case.spec, &rootfs, &|_| Ok(None)).unwrap().workload, Workload::Wasm(_))
     };
     let into = Case::new(&["/app.wasm"]).link("app.wasm", "/vol/h.wasm").file("vol/x", b"");
     assert!(decide_with(&into, &[mount("bind", "/vol")]));
