@@ -4,6 +4,8 @@ mod imports;
 mod proposals;
 pub mod worlds;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::types::{EntityType, Types};
@@ -221,15 +223,16 @@ fn role(outline: &Outline, types: &Types) -> Role {
 }
 
 fn wasi_versions(outline: &Outline) -> Vec<&'static str> {
-    let names = || outline.imports.iter().chain(&outline.exports);
-    let has = |found: &dyn Fn(&str) -> bool| names().any(|name| found(name));
-    let versions: [(&str, &dyn Fn(&str) -> bool); 4] = [
-        ("0.0", &|name| !outline.component && name == "wasi_unstable"),
-        ("0.1", &|name| !outline.component && name == "wasi_snapshot_preview1"),
-        ("0.2", &|name| name.starts_with("wasi:") && name.contains("@0.2.")),
-        ("0.3", &|name| name.starts_with("wasi:") && name.contains("@0.3.")),
-    ];
-    versions.into_iter().filter(|(_, found)| has(found)).map(|(version, _)| version).collect()
+    let version = |name: &String| match name.as_str() {
+        "wasi_unstable" if !outline.component => Some("0.0"),
+        "wasi_snapshot_preview1" if !outline.component => Some("0.1"),
+        name if name.starts_with("wasi:") && name.contains("@0.2.") => Some("0.2"),
+        name if name.starts_with("wasi:") && name.contains("@0.3.") => Some("0.3"),
+        _ => None,
+    };
+    let names = outline.imports.iter().chain(&outline.exports);
+    let versions: BTreeSet<_> = names.filter_map(version).collect();
+    versions.into_iter().collect()
 }
 
 /// Why it cannot be run here.
