@@ -118,7 +118,7 @@ fn core_state(guest: &Guest, listeners: &Listeners, unstable: bool) -> Result<Co
         }
     }
     let unstable = if unstable { Some(context(&guest)?.0.build_p1()) } else { None };
-    let wasi = Host::new(wasi.build_p1(), directories, listeners);
+    let wasi = Some(Host::new(wasi.build_p1(), directories, listeners));
     Ok(CoreState { wasi, unstable, limits: Budget::new(guest.memory), threads: None })
 }
 

@@ -18,6 +18,13 @@ pub struct Budget {
     granted: usize,
 }
 
+/// One that only the kernel bounds.
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
 impl Budget {
     /// A budget of `bytes`; without, only the kernel sets a limit.
     pub fn new(bytes: Option<usize>) -> Self {

@@ -25,7 +25,6 @@ use super::engine::{self, Profile};
 use super::inspect::worlds::world_of;
 use super::limits::Budget;
 use super::memory_file;
-use super::p1::listeners::Listeners;
 use super::p1::{self, Host};
 use super::threads::{self, Threads};
 use crate::config::Config;
@@ -43,24 +42,18 @@ const UNSTABLE: &str = "wasi_unstable";
 /// The import name of WASI 0.1.
 const STABLE: &str = "wasi_snapshot_preview1";
 
-/// What a store of a core module holds.
+/// What a store of a core module holds: the default is for one in which nothing runs. Hosts are
+/// made in the container's own process, since they have the random source.
+#[derive(Default)]
 pub struct CoreState {
     /// The WASI 0.1 host.
-    pub wasi: Host,
+    pub wasi: Option<Host>,
     /// The host of its predecessor, with descriptors of its own; see [`Program::Core`].
     pub unstable: Option<WasiP1Ctx>,
     /// What it takes to start threads, if it may.
     pub threads: Option<Arc<Threads>>,
     /// Bounds memory.
     pub limits: Budget,
-}
-
-impl CoreState {
-    /// That of a store in which nothing runs.
-    pub(super) fn blank() -> Self {
-        let wasi = Host::new(WasiCtx::builder().build_p1(), 0, &Listeners::default());
-        Self { wasi, unstable: None, limits: Budget::new(None), threads: None }
-    }
 }
 
 /// What a store of a component holds.
@@ -233,7 +226,7 @@ pub(super) fn module_linker(
     modules: &[&str],
 ) -> wasmtime::Result<Linker<CoreState>> {
     let mut linker: Linker<CoreState> = Linker::new(engine);
-    p1::add_to_linker(&mut linker, |state| &mut state.wasi)?;
+    p1::add_to_linker(&mut linker, |state| state.wasi.get_or_insert_with(Host::blank))?;
     threads::add_to_linker(&mut linker)?;
     if modules.contains(&UNSTABLE) {
         wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| {

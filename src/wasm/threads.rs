@@ -72,7 +72,7 @@ pub fn add_memories(
         if ty.is_shared() {
             let memory = SharedMemory::new(module.engine(), bounded(&ty, limit)?)?;
             // It belongs to no store, but the linker wants to see one.
-            let none = Store::new(module.engine(), CoreState::blank());
+            let none = Store::new(module.engine(), CoreState::default());
             linker.define(&none, import.module(), import.name(), memory)?;
         }
     }
@@ -115,12 +115,14 @@ impl Threads {
 
     /// Starts a thread beside that of `state`, and returns its id, or a negative number.
     fn start(state: &CoreState, argument: i32) -> i32 {
-        let Some(threads) = state.threads.clone() else { return FAILED };
+        let (Some(threads), Some(wasi)) = (state.threads.clone(), state.wasi.clone()) else {
+            return FAILED;
+        };
         let id = threads.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| {
             (id <= MOST).then_some(id + 1)
         });
         let Ok(id) = id else { return FAILED };
-        let (wasi, limits) = (state.wasi.clone(), state.limits.share());
+        let limits = state.limits.share();
         let body = move || threads.run(id, argument, wasi, limits);
         thread::Builder::new().spawn(body).map_or(FAILED, |_| id)
     }
@@ -128,7 +130,7 @@ impl Threads {
     /// The thread's whole life. A trap and an exit end the process, with all other threads.
     fn run(self: Arc<Self>, id: i32, argument: i32, wasi: Host, limits: Budget) {
         let threads = Some(self.clone());
-        let state = CoreState { wasi, unstable: None, limits, threads };
+        let state = CoreState { wasi: Some(wasi), unstable: None, limits, threads };
         let mut store = store(self.instance.module().engine(), state, |state| &mut state.limits);
         let running = async {
             let instance = self.instance.instantiate_async(&mut store).await?;

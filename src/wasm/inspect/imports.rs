@@ -26,7 +26,7 @@ pub fn resolve(wasm: &[u8], types: &Types, outline: &Outline) -> wasmtime::Resul
         return Ok(names.iter().map(|name| component_import(&mut offer, types, name)).collect());
     }
     let linker = module_linker(&engine, &names)?;
-    let mut store = Store::new(&engine, CoreState::blank());
+    let mut store = Store::new(&engine, CoreState::default());
     Ok(names.iter().map(|name| core_import(&linker, &mut store, types, name)).collect())
 }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use wasmtime::Linker;
+use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi::p1::types::{Errno, Error, Fd};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self, WasiSnapshotPreview1};
 use wasmtime_wasi::p1::{WasiP1Ctx, types};
@@ -75,6 +76,11 @@ impl Host {
         let table = Table::new(slots);
         let state = Arc::new(Mutex::new(State { inner, table }));
         Self { state, first_directory, fuel: 0 }
+    }
+
+    /// A host that offers nothing.
+    pub fn blank() -> Self {
+        Self::new(WasiCtx::builder().build_p1(), 0, &Listeners::default())
     }
 
     /// Held for as long as a call takes that does not wait.
