@@ -96,14 +96,15 @@ fn command_0_2() -> Result {
     command(&PROBE_COMPONENT)
 }
 
-/// Arguments, environment, input, output and exit codes.
+/// Arguments, environment, input, output and failure. Rust's library for 0.2 knows only success and
+/// failure, so what numbers come through is tested elsewhere, on 0.1.
 fn command(guest: &Guest) -> Result {
     let bundle = |args: &[&str]| Bundle::wasm(guest, &[&["/probe.wasm"], args].concat());
     assert_eq!(bundle(&["args", "b"])?.run()?.success()?.lines()[2], "[b]");
     let environment = bundle(&["env"])?.env(&["A=1"]).run()?.success()?;
     assert_eq!(environment.lines(), ["A=1"]);
     assert_eq!(bundle(&["echo"])?.run_with_input("text")?.success()?.text(), "text");
-    bundle(&["exit", "7"])?.run()?.expect(7).map(drop)
+    bundle(&["exit", "1"])?.run()?.expect(1).map(drop)
 }
 
 /// It prints what the same program on WASI 0.1 prints, but for its name.

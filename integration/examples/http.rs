@@ -21,15 +21,16 @@ const SERVERS: [(&str, &str); 3] =
 const COMPILATION: Duration = Duration::from_secs(300);
 
 pub fn tests() -> Vec<Trial> {
-    let engines: [(&str, fn(&str, &str) -> Result); 3] =
-        [("runwasm", by_runwasm), ("podman", by_podman), ("containerd", by_containerd)];
-    let pairs = SERVERS.into_iter().flat_map(|server| engines.map(|engine| (server, engine)));
-    let trial = |((image, language), (engine, run)): ((&'static str, &'static str), (&str, _))| {
-        let run: fn(&str, &str) -> Result = run;
-        let name = format!("{}::by_{engine}", image.replace('-', "_"));
-        Trial::test(name, move || run(image, language))
-    };
-    pairs.map(trial).collect()
+    SERVERS.into_iter().flat_map(|(image, language)| by_each_engine(image, language)).collect()
+}
+
+fn by_each_engine(image: &'static str, language: &'static str) -> [Trial; 3] {
+    let name = |engine: &str| format!("{}::by_{engine}", image.replace('-', "_"));
+    [
+        Trial::test(name("runwasm"), move || by_runwasm(image, language)),
+        Trial::test(name("podman"), move || by_podman(image, language)),
+        Trial::test(name("containerd"), move || by_containerd(image, language)),
+    ]
 }
 
 /// An address that nobody listens at, as yet.
