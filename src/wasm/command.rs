@@ -1,6 +1,8 @@
 //! Running a prepared program to its end, in the process that is the container.
 
 use std::path::Path;
+use std::pin::pin;
+use std::task::{Context as Turn, Poll, Waker};
 
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::InstancePre;
@@ -57,8 +59,7 @@ pub fn run(
             let running = call_module(instance, calls, state, closing);
             match unstable {
                 true => event_loop()?.block_on(running),
-                // All calls of our own host wait in place.
-                false => wiggle::run_in_dummy_executor(running).flatten(),
+                false => in_place(running),
             }
         }
         Program::Command(command) => {
@@ -84,6 +85,18 @@ pub fn run(
         }
     };
     Ok(ended.unwrap_or_else(|error: wasmtime::Error| exit_code(&prepared.name, &error)))
+}
+
+/// Runs a guest to its end without an event loop: all calls of our own host wait in place. Only the
+/// garbage collector stops in between, to let others go on, of which there are none.
+pub(super) fn in_place<T>(guest: impl Future<Output = T>) -> T {
+    let mut guest = pin!(guest);
+    let mut turn = Turn::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(ended) = guest.as_mut().poll(&mut turn) {
+            return ended;
+        }
+    }
 }
 
 fn event_loop() -> Result<Runtime> {

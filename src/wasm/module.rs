@@ -232,13 +232,18 @@ pub(super) fn module_linker(
         wasmtime_wasi::p0::add_to_linker_async(&mut linker, |state| {
             state.unstable.get_or_insert_with(|| WasiCtx::builder().build_p1())
         })?;
-        // wasmtime's traps for 126 and above.
-        linker.allow_shadowing(true);
-        linker.func_wrap(UNSTABLE, "proc_exit", |code: i32| -> wasmtime::Result<()> {
-            Err(I32Exit(code & 0xff).into())
-        })?;
+    }
+    // wasmtime's traps for 126 and above, and in a module that exports no memory.
+    linker.allow_shadowing(true);
+    for wasi in [STABLE, UNSTABLE] {
+        linker.func_wrap(wasi, "proc_exit", proc_exit)?;
     }
     Ok(linker)
+}
+
+/// Ends the program with the low eight bits of `code`, as exit(2) does.
+fn proc_exit(code: i32) -> wasmtime::Result<()> {
+    Err(I32Exit(code & 0xff).into())
 }
 
 fn link_component(component: &Component, file: &WasmFile) -> wasmtime::Result<Program> {

@@ -11,7 +11,7 @@ use wasmtime::{
     Caller, ExternType, InstancePre, Linker, MemoryType, Module, SharedMemory, Store, ValType,
 };
 
-use super::command::exit_code;
+use super::command::{exit_code, in_place};
 use super::limits::Budget;
 use super::module::{CoreState, store};
 use super::p1::Host;
@@ -132,13 +132,12 @@ impl Threads {
         let threads = Some(self.clone());
         let state = CoreState { wasi: Some(wasi), unstable: None, limits, threads };
         let mut store = store(self.instance.module().engine(), state, |state| &mut state.limits);
-        let running = async {
+        let ended = in_place(async {
             let instance = self.instance.instantiate_async(&mut store).await?;
             let start = instance.get_typed_func::<(i32, i32), ()>(&mut store, START)?;
             start.call_async(&mut store, (id, argument)).await
-        };
-        // All calls of our host wait in place.
-        if let Err(error) = wiggle::run_in_dummy_executor(running).flatten() {
+        });
+        if let Err(error) = ended {
             exit(exit_code(&self.name, &error));
         }
     }

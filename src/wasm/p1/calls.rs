@@ -300,10 +300,9 @@ impl WasiSnapshotPreview1 for Host {
         poll::wait(self, memory, subscriptions, events, count)
     }
 
-    /// Ends the program with the low eight bits of `code`, as exit(2) does; wasmtime's own host
-    /// traps for 126 and above.
+    /// Not called: `wasm::module` defines it, for modules without memory too.
     fn proc_exit(&mut self, _: &mut GuestMemory<'_>, code: types::Exitcode) -> wasmtime::Error {
-        I32Exit((code & 0xff) as i32).into()
+        I32Exit(code as i32).into()
     }
 
     fn sched_yield(&mut self, _: &mut GuestMemory<'_>) -> Result<()> {
