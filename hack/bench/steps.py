@@ -23,9 +23,8 @@ CREATE = [
     ("cache: find, verify", r'utimensat\('),
     ("load, link", r'rename\(.*runwasm.json'),
     ("network namespace", r'unshare\(CLONE_NEWNET'),
-    ("first fork", r'clone3\('),
-    ("cgroup: make, limit, join", r'unshare\(CLONE_NEWPID'),
-    ("second fork", r'unshare\(CLONE_NEWUTS'),
+    ("cgroup: make, limit", r'unshare\(CLONE_NEWPID'),
+    ("fork, join the cgroup", r'unshare\(CLONE_NEWUTS'),
     ("other namespaces", r'unshare\(CLONE_NEWNS'),
     ("mounts", r'pivot_root\('),
     ("pivot", r'capset\('),
@@ -38,7 +37,7 @@ START = [
     ("write the state, process end", r'exit_group\('),
 ]
 GUEST = [
-    ("descriptors, capabilities", r'epoll_create1\('),
+    ("wake up, close descriptors", r'close_range\('),
     ("instantiate, run, exit", r'exit_group\('),
 ]
 DELETE = [
@@ -46,8 +45,8 @@ DELETE = [
     ("load the state, remove the cgroup", r'unlink(at)?\('),
     ("remove the state, process end", r'exit_group\('),
 ]
-CALLS = ("execve,execveat,mkdir,close_range,rename,utimensat,unshare,clone3,pivot_root,accept4,capset,"
-         "exit_group,flock,connect,epoll_create1,unlink,unlinkat")
+CALLS = ("execve,execveat,mkdir,close_range,rename,utimensat,unshare,pivot_root,accept4,capset,"
+         "exit_group,flock,connect,unlink,unlinkat")
 LINE = re.compile(r"\d+ +(\d+\.\d+) (.*)")
 
 
