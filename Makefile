@@ -88,7 +88,7 @@ cri-programs:
 		go build -buildvcs=false -o $(target)/kubernetes/registry \
 			github.com/google/go-containerregistry/cmd/registry'
 
-bench: setup build ## compare with runc, crun and wasmtime (root; BENCH="--rounds 5 --only run")
+bench: setup images ## compare with runc, crun and wasmtime (root; BENCH="--rounds 5 --only run")
 	@$(step) "what is compared with" hack/bench/setup.sh
 	@$(step) bench hack/bench/bench.py run $(BENCH)
 

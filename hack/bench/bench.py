@@ -24,6 +24,7 @@ import lab
 import measure
 import programs
 import report
+import serving
 import starts
 import steps
 
@@ -46,6 +47,7 @@ PLAIN = {
     "sigterm": programs.spinning,
     "guests": programs.guests,
     "large": programs.large,
+    "serving": serving.serving,
 }
 UNDER_CONTAINERD = {"ctr": starts.containerd, "density": density.density}
 

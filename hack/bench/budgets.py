@@ -28,6 +28,7 @@ BUDGETS = [
     Budget("pss", lab.WASM, "", 1.8),
     Budget("processes", lab.WASM, "", 2),
     Budget("large", lab.WASM, lab.FLOOR, 1.3),
+    Budget("http-32", lab.WASM, lab.FLOOR, 1.8),
     Budget("sigterm", lab.WASM, "", 50),
 ]
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import bundle
 import measure
 
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 # The names under which results are kept.
 WASM = "runwasm"
 LINUX = "runwasm, Linux"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the benchmarks compare with, beyond what hack/setup.sh installs: the `wasmtime`
 # command, of the version that runwasm is built with, pip, which downloads a large module, and
-# strace, which tells the steps of a start apart.
+# strace, which tells the steps of a start apart, and wrk, which loads servers.
 # Run as root on Debian. What is there already is left alone.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -10,11 +10,11 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/bench/tools
 
 install_packages() {
-    python3 -m pip --version >/dev/null 2>&1 && command -v strace >/dev/null && return
-    echo "setup: installing python3, pip and strace"
+    python3 -m pip --version >/dev/null 2>&1 && command -v strace wrk >/dev/null && return
+    echo "setup: installing python3, pip, strace and wrk"
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get -qq --yes -o Dpkg::Use-Pty=0 \
-        install --no-install-recommends python3 python3-pip strace
+        install --no-install-recommends python3 python3-pip strace wrk
 }
 
 # The version in Cargo.lock: the same engine on both sides.

@@ -15,7 +15,7 @@ pub fn our_tests() -> Vec<Trial> {
 
 pub fn tests() -> Vec<Trial> {
     trials!["cli": run_returns_exit_code_and_leaves_nothing, run_passes_stdio,
-        run_of_200_fast_containers, run_forwards_signals, run_reports_death_by_signal,
+        run_writes_to_dev_null, run_of_200_fast_containers, run_forwards_signals, run_reports_death_by_signal,
         run_detach, run_keep, run_ends_when_the_container_does]
 }
 
@@ -31,6 +31,16 @@ fn run_passes_stdio() -> Result {
     let output = Bundle::sh("cat; echo oops >&2")?.run_with_input(bytes.clone())?.success()?;
     assert!(output.stdout == bytes, "standard output differs from standard input");
     assert_eq!(output.stderr, "oops\n");
+    Ok(())
+}
+
+/// As under an engine that keeps no log.
+fn run_writes_to_dev_null() -> Result {
+    for redirection in [">/dev/null", "2>/dev/null", ">/dev/null 2>&1"] {
+        let bundle = Bundle::sh("echo out && echo error >&2 && exit 7")?;
+        let run = bundle.make("run", &[])?.after_shell(&format!("exec {redirection}"));
+        run.run()?.expect(7)?;
+    }
     Ok(())
 }
 

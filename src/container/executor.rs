@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::exit;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +13,10 @@ use libcontainer::container::{ContainerStatus, State};
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::unistd::{dup2_stderr, dup2_stdout};
 use oci_spec::runtime::{Hook, Spec};
 
 use super::hooks;
@@ -68,6 +73,8 @@ impl<E> Surrounded<E> {
 impl<E: Executor + Clone + 'static> Executor for Surrounded<E> {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         set_console_size(spec);
+        let restored = restore_null_outputs().os(|| "open /dev/null for the output");
+        restored.map_err(|error| ExecutorValidationError::ArgValidationError(error.to_string()))?;
         self.workload.validate(spec)?;
         if let Role::Exec { parent } = &self.role {
             end_with(parent)
@@ -95,6 +102,32 @@ impl<E: Executor + Clone + 'static> Executor for Surrounded<E> {
         }
         exit(EXEC_FAILED)
     }
+}
+
+/// Makes standard output and error at /dev/null writable: libcontainer replaces them by the
+/// container's /dev/null, which it opens for reading only (`reopen_dev_null`).
+fn restore_null_outputs() -> std::io::Result<()> {
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    let (out, error) = (is_read_only_null(&stdout)?, is_read_only_null(&stderr)?);
+    if !out && !error {
+        return Ok(());
+    }
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    if out {
+        dup2_stdout(&null)?;
+    }
+    if error {
+        dup2_stderr(&null)?;
+    }
+    Ok(())
+}
+
+fn is_read_only_null(stream: impl AsFd) -> nix::Result<bool> {
+    let stat = fstat(&stream)?;
+    let is_device =
+        SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFCHR;
+    let flags = OFlag::from_bits_truncate(fcntl(&stream, FcntlArg::F_GETFL)?);
+    Ok(is_device && stat.st_rdev == makedev(1, 3) && flags & OFlag::O_ACCMODE == OFlag::O_RDONLY)
 }
 
 /// Gives the terminal the size that `process.consoleSize` asks for.
